@@ -1,0 +1,1 @@
+"""The commands; where doors and daemons are joined."""

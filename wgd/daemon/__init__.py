@@ -1,0 +1,1 @@
+"""The processes: one loop, the gateway, the client, the recorder."""

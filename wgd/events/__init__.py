@@ -1,0 +1,1 @@
+"""Bytes from the kernel to JSON lines."""

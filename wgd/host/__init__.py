@@ -1,0 +1,1 @@
+"""The doors to the rest of the host: files, sysctls, names."""

@@ -1,0 +1,1 @@
+"""Desired and actual state, and the changes that lead from one to the other."""
