@@ -71,6 +71,11 @@ class DeviceChange:
         return self.private_key is not None or self.listen_port is not None or bool(self.peers)
 
 
+PROTOCOL = 119
+"""Who added a route or rule, for rtnetlink (RTA `rtm_protocol`, FRA_PROTOCOL): values over 4 are the programs' own
+to choose; this one is in no list of `rt_protos` we know of. It tells ours from the host's after a crash."""
+
+
 @dataclass(frozen=True)
 class Link:
     """A network device. `kind` is the kernel's (`wireguard`, `tun`, `veth`, '' for a physical one)."""
@@ -100,6 +105,7 @@ class Route:
     device: str | None = None
     gateway: Address | None = None
     metric: int = 0
+    protocol: int = PROTOCOL
 
 
 @dataclass(frozen=True)
@@ -116,3 +122,4 @@ class RoutingRule:
     mark: int = 0
     mask: int = 0
     incoming: str | None = None
+    protocol: int = PROTOCOL

@@ -1,0 +1,259 @@
+"""The door to links, addresses, routes and routing rules: rtnetlink, through pyroute2.
+
+Every method says what it did not find or could not do as KernelError with the kernel's own word.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from wgd.errors import KernelError, UnsupportedError
+from wgd.model import Network
+from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule
+
+IFF_UP = 1
+IFA_F_NOPREFIXROUTE = 0x200
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+FR_ACT_TO_TBL, FR_ACT_PROHIBIT = 1, 8
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+ROUTE_KINDS = {
+    1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast",
+    6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw", 10: "nat",
+}  # fmt: skip
+"""rtnetlink(7), RTN_*."""
+IP6_RT_PRIO_USER = 1024
+"""The metric that the kernel gives an IPv6 route which was added without one (include/uapi/linux/ipv6_route.h)."""
+DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+class Links:
+    """rtnetlink of the network namespace in which this object is made."""
+
+    def __init__(self) -> None:
+        self._netlink = IPRoute()
+
+    def close(self) -> None:
+        """Close the netlink socket."""
+        self._netlink.close()
+
+    def find(self, name: str) -> Link | None:
+        """Return the link of that name, or None."""
+        return next((link for link in self.links() if link.name == name), None)
+
+    def links(self) -> tuple[Link, ...]:
+        """Return every link."""
+        with _words_of("links"):
+            return tuple(_link(message) for message in self._netlink.get_links())
+
+    def create_wireguard(self, name: str) -> Link:
+        """Create a WireGuard link, down; raise UnsupportedError where the kernel has no WireGuard."""
+        try:
+            with _words_of(name):
+                self._netlink.link("add", ifname=name, kind="wireguard")
+        except KernelError as error:
+            if isinstance(error.__cause__, NetlinkError) and error.__cause__.code == errno.EOPNOTSUPP:
+                raise UnsupportedError(
+                    name,
+                    "this kernel has no WireGuard; install a kernel that has, or start a userspace one"
+                    f" (systemctl start wgd-userspace@{name}.service, or wireguard-go {name})",
+                ) from error
+            raise
+        found = self.find(name)
+        if found is None:
+            raise KernelError(name, "vanished as soon as it was created")
+        return found
+
+    def delete(self, link: Link) -> None:
+        """Delete a link."""
+        with _words_of(link.name):
+            self._netlink.link("del", index=link.index)
+
+    def set_up(self, link: Link, *, up: bool) -> None:
+        """Set a link up or down."""
+        with _words_of(link.name):
+            self._netlink.link("set", index=link.index, state="up" if up else "down")
+
+    def set_mtu(self, link: Link, mtu: int) -> None:
+        """Set a link's MTU, in bytes."""
+        with _words_of(link.name):
+            self._netlink.link("set", index=link.index, mtu=mtu)
+
+    def addresses(self, link: Link) -> tuple[DeviceAddress, ...]:
+        """Return the addresses of a link, without the link-local ones that the kernel gives itself."""
+        with _words_of(link.name):
+            messages = self._netlink.get_addr(index=link.index)
+        found = (_address(message) for message in messages if message["index"] == link.index)
+        return tuple(address for address in found if not address.address.ip.is_link_local)
+
+    def add_address(self, link: Link, address: DeviceAddress) -> None:
+        """Add an address; there already is success."""
+        flags = IFA_F_NOPREFIXROUTE if address.noprefixroute else 0
+        self._address("replace", link, address, flags=flags)
+
+    def remove_address(self, link: Link, address: DeviceAddress) -> None:
+        """Remove an address."""
+        self._address("del", link, address)
+
+    def _address(self, command: str, link: Link, address: DeviceAddress, **more: int) -> None:
+        with _words_of(f"{link.name} {address.address}"):
+            self._netlink.addr(
+                command,
+                index=link.index,
+                family=FAMILIES[address.address.version],
+                address=str(address.address.ip),
+                prefixlen=address.address.network.prefixlen,
+                **more,
+            )
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes of every table and both families, multipath ones once for each next hop."""
+        names = {link.index: link.name for link in self.links()}
+        with _words_of("routes"):
+            messages = [message for family in FAMILIES.values() for message in self._netlink.get_routes(family=family)]
+        return tuple(route for message in messages for route in _routes(message, names))
+
+    def add_route(self, route: Route) -> None:
+        """Add a route; there already is success, another route to the same destination is KernelError."""
+        self._route("add", route)
+
+    def remove_route(self, route: Route) -> None:
+        """Remove a route."""
+        self._route("del", route)
+
+    def _route(self, command: str, route: Route) -> None:
+        fields: dict[str, Any] = {"scope": RT_SCOPE_UNIVERSE}
+        if route.device is not None:
+            fields = {"scope": RT_SCOPE_LINK, "oif": _index(route.device)}
+        if route.gateway is not None:
+            fields |= {"gateway": str(route.gateway), "scope": RT_SCOPE_UNIVERSE}
+        if route.metric:
+            fields["priority"] = route.metric
+        with _words_of(f"route to {route.destination} in table {route.table}"):
+            self._netlink.route(
+                command,
+                family=FAMILIES[route.destination.version],
+                dst=str(route.destination),
+                table=route.table,
+                proto=route.protocol,
+                type=route.kind,
+                **fields,
+            )
+
+    def rules(self) -> tuple[RoutingRule, ...]:
+        """Return the routing rules of both families, in the kernel's order."""
+        with _words_of("routing rules"):
+            return tuple(
+                _rule(message, version)
+                for version, family in FAMILIES.items()
+                for message in self._netlink.get_rules(family=family)
+            )
+
+    def add_rule(self, rule: RoutingRule) -> None:
+        """Add a routing rule."""
+        self._rule("add", rule)
+
+    def remove_rule(self, rule: RoutingRule) -> None:
+        """Remove a routing rule."""
+        self._rule("del", rule)
+
+    def _rule(self, command: str, rule: RoutingRule) -> None:
+        fields: dict[str, Any] = {"action": FR_ACT_TO_TBL if rule.action == "lookup" else FR_ACT_PROHIBIT}
+        if rule.table:
+            fields["table"] = rule.table
+        if rule.mask:
+            fields |= {"fwmark": rule.mark, "fwmask": rule.mask}
+        if rule.incoming is not None:
+            fields["iifname"] = rule.incoming
+        with _words_of(f"routing rule {rule.priority} (IPv{rule.family})"):
+            self._netlink.rule(
+                command,
+                family=FAMILIES[rule.family],
+                priority=rule.priority,
+                FRA_PROTOCOL=rule.protocol,
+                **fields,
+            )
+
+
+@contextmanager
+def _words_of(subject: str) -> Iterator[None]:
+    """Turn pyroute2's exceptions into ours, in the kernel's words."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelError(subject, os.strerror(error.code)) from error
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise KernelError(name, "no such interface") from error
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+    return Link(
+        message["index"],
+        message.get_attr("IFLA_IFNAME"),
+        kind or "",
+        message.get_attr("IFLA_MTU"),
+        bool(message["flags"] & IFF_UP),
+    )
+
+
+def _address(message: Any) -> DeviceAddress:
+    local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    flags = message.get_attr("IFA_FLAGS") or 0
+    return DeviceAddress(ip_interface(f"{local}/{message['prefixlen']}"), bool(flags & IFA_F_NOPREFIXROUTE))
+
+
+def _routes(message: Any, names: dict[int, str]) -> Iterator[Route]:
+    version = 4 if message["family"] == socket.AF_INET else 6
+    destination = _destination(message.get_attr("RTA_DST"), message["dst_len"], version)
+    table = message.get_attr("RTA_TABLE") or message["table"]
+    kind = ROUTE_KINDS.get(message["type"], str(message["type"]))
+    metric = message.get_attr("RTA_PRIORITY") or 0
+    hops = message.get_attr("RTA_MULTIPATH")
+    for hop in hops or (message,):
+        index = hop["oif"] if hops else message.get_attr("RTA_OIF")
+        gateway = hop.get_attr("RTA_GATEWAY")
+        # A prohibit route of IPv6 reads back with the loopback device, which nobody asked for.
+        device = names.get(index, f"#{index}") if index and kind == "unicast" else None
+        yield Route(
+            destination,
+            table,
+            kind,
+            device,
+            ip_address(gateway) if gateway else None,
+            0 if version == 6 and metric == IP6_RT_PRIO_USER else metric,  # noqa: PLR2004 - the IP version
+            message["proto"],
+        )
+
+
+def _destination(address: str | None, length: int, version: int) -> Network:
+    return DEFAULT_ROUTE[version] if address is None else ip_network(f"{address}/{length}")
+
+
+def _rule(message: Any, version: int) -> RoutingRule:
+    action = {FR_ACT_TO_TBL: "lookup", FR_ACT_PROHIBIT: "prohibit"}.get(message["action"], str(message["action"]))
+    table = (message.get_attr("FRA_TABLE") or message["table"]) if action == "lookup" else 0
+    return RoutingRule(
+        version,
+        message.get_attr("FRA_PRIORITY") or 0,
+        action,
+        table,
+        message.get_attr("FRA_FWMARK") or 0,
+        message.get_attr("FRA_FWMASK") or 0,
+        message.get_attr("FRA_IIFNAME"),
+        message.get_attr("FRA_PROTOCOL") or 0,
+    )

@@ -1,0 +1,134 @@
+"""The door to nftables: libnftables in this process, through python3-nftables.
+
+Reading gives a `Ruleset` of our own table; nothing outside `inet wgd` is ever read into one or written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import nftables
+
+from wgd.errors import KernelError
+from wgd.policy.ruleset import Chain, Element, Interval, KeySet, Ruleset, VerdictMap
+
+FAMILY, TABLE = "inet", "wgd"
+_ABSENT = "No such file or directory"
+_CARET = re.compile(r"^\s*\^*~*\s*$")
+
+
+class Nft:
+    """nftables of the network namespace in which this object is made."""
+
+    def __init__(self) -> None:
+        self._nft = nftables.Nftables()
+        self._nft.set_numeric_proto_output(True)
+        self._nft.set_service_output(False)
+        self._nft.set_reversedns_output(False)
+
+    def apply(self, transactions: tuple[str, ...]) -> None:
+        """Apply each transaction in turn; raise KernelError with nft's own words at the first that is refused."""
+        self._nft.set_json_output(False)
+        for text in transactions:
+            code, _, error = self._nft.cmd(text)
+            if code != 0:
+                raise KernelError("nftables", _reason(error))
+
+    def read(self) -> Ruleset | None:
+        """Return our table as the kernel holds it, or None when there is none."""
+        self._nft.set_json_output(True)
+        code, output, error = self._nft.cmd(f"list table {FAMILY} {TABLE}")
+        if code != 0:
+            if _ABSENT in error:
+                return None
+            raise KernelError("nftables", _reason(error))
+        return parse_listing(json.loads(output)["nftables"])
+
+    def delete(self) -> None:
+        """Delete our table; nothing happens when there is none."""
+        if self.read() is not None:
+            self.apply((f"delete table {FAMILY} {TABLE}",))
+
+
+def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
+    """Return the ruleset that `nft -j list table` describes (libnftables-json(5))."""
+    chains: dict[str, Chain] = {}
+    sets: dict[str, KeySet] = {}
+    maps: dict[str, VerdictMap] = {}
+    for found in objects:
+        if "chain" in found:
+            chain = found["chain"]
+            chains[chain["name"]] = Chain(_hook(chain), "", 0)
+        elif "rule" in found:
+            rule = found["rule"]
+            chain = chains[rule["chain"]]
+            mark = rule.get("comment", "") if chain.rule_count == 0 else chain.mark
+            chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1)
+        elif "set" in found:
+            sets[found["set"]["name"]] = KeySet(_fields(found["set"]), frozenset(_elements(found["set"])))
+        elif "map" in found:
+            verdicts = found["map"]
+            targets = {_element(key): _target(verdict) for key, verdict in verdicts.get("elem", ())}
+            maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
+    return Ruleset(chains, sets, maps)
+
+
+_PRIORITIES = {0: "filter"}
+
+
+def _hook(chain: dict[str, Any]) -> str | None:
+    if "hook" not in chain:
+        return None
+    priority = _PRIORITIES.get(chain["prio"], chain["prio"])
+    return f"type {chain['type']} hook {chain['hook']} priority {priority}; policy {chain['policy']};"
+
+
+def _fields(typed: dict[str, Any]) -> tuple[str, ...]:
+    return (typed["type"],) if isinstance(typed["type"], str) else tuple(typed["type"])
+
+
+def _elements(typed: dict[str, Any]) -> Iterator[Element]:
+    return map(_element, typed.get("elem", ()))
+
+
+def _element(value: Any) -> Element:
+    if isinstance(value, dict) and "elem" in value:
+        return _element(value["elem"]["val"])
+    if isinstance(value, dict) and "concat" in value:
+        return tuple(map(_interval, value["concat"]))
+    return (_interval(value),)
+
+
+def _interval(value: Any) -> Interval:
+    """Return the interval that one field of a listed element stands for."""
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, str):
+        number = _number(value)
+        return number, number
+    if "prefix" in value:
+        network = ip_network((value["prefix"]["addr"], value["prefix"]["len"]))
+        return int(network.network_address), int(network.broadcast_address)
+    first, last = value["range"]
+    return _number(first), _number(last)
+
+
+def _number(value: int | str) -> int:
+    if isinstance(value, int):
+        return value
+    return int(value) if value.isdigit() else int(ip_address(value))
+
+
+def _target(verdict: dict[str, Any]) -> str:
+    """Return the chain that a verdict jumps to; what is not one of our jumps never equals a wish."""
+    return str(verdict["jump"]["target"]) if "jump" in verdict else json.dumps(verdict)
+
+
+def _reason(error: str) -> str:
+    """Return the first message of nft's error output without its echo of the text and the carets under it."""
+    lines = [line.strip() for line in error.splitlines() if line.strip() and not _CARET.match(line)]
+    return lines[0] if lines else "nft failed without a message"

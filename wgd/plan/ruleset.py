@@ -1,0 +1,149 @@
+"""From one ruleset to another, as nft transactions.
+
+Each transaction is text, applied whole or not at all. A change of policy takes three: what is new goes in
+beside the old, one transaction switches the verdict maps, and what nothing refers to any more goes out. New sets
+and the switch in one transaction lost packets when it was measured, and so did replacing the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from wgd.policy.ruleset import Chain, Element, KeySet, Ruleset, VerdictMap
+
+TABLE = "inet wgd"
+DELETE_TABLE = f"delete table {TABLE}"
+Value = TypeVar("Value")
+
+
+def transactions(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
+    """Return the nft texts that lead from `actual` (None: no table) to `desired`; none when they are equal."""
+    if actual is None:
+        return (_text((f"add table {TABLE}", *_add(desired, Ruleset()))),)
+    if not _compatible(desired, actual):
+        return (_text((DELETE_TABLE, f"add table {TABLE}", *_add(desired, Ruleset()))),)
+    steps = (_add(desired, actual), _switch(desired, actual), _remove(desired, actual))
+    return tuple(text for text in map(_text, steps) if text)
+
+
+def differences(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
+    """Return the names of the objects in which `actual` is not `desired`, as `chain NAME`, `set NAME`, `map NAME`."""
+    if actual is None:
+        return ("table",)
+    return tuple(
+        f"{kind} {name}"
+        for kind, wanted, found in (
+            ("chain", desired.chains, actual.chains),
+            ("set", desired.sets, actual.sets),
+            ("map", desired.maps, actual.maps),
+        )
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    )
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _compatible(desired: Ruleset, actual: Ruleset) -> bool:
+    """Tell whether sets, maps and hooks of the same name have the same type, so that a delta is possible."""
+    return (
+        all(new.fields == old.fields for _, new, old in _common(desired.sets, actual.sets))
+        and all(new.fields == old.fields for _, new, old in _common(desired.maps, actual.maps))
+        and all(new.hook == old.hook for _, new, old in _common(desired.chains, actual.chains))
+    )
+
+
+def _common(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> Iterator[tuple[str, Value, Value]]:
+    return ((name, value, actual[name]) for name, value in desired.items() if name in actual)
+
+
+def _new(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> list[tuple[str, Value]]:
+    return [(name, value) for name, value in desired.items() if name not in actual]
+
+
+def _add(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Add what is not there yet. Chains come before the maps that name them: nft 1.0.6 finds them only so."""
+    chains = _new(desired.chains, actual.chains)
+    sets = _new(desired.sets, actual.sets)
+    maps = _new(desired.maps, actual.maps)
+    for name, chain in chains:
+        yield f"add chain {TABLE} {name}" + (f" {{ {chain.hook} }}" if chain.hook else "")
+    for name, key_set in sets:
+        yield f"add set {TABLE} {name} {{ type {' . '.join(key_set.fields)}; flags interval; }}"
+    for name, verdicts in maps:
+        yield f"add map {TABLE} {name} {{ type {' . '.join(verdicts.fields)} : verdict; flags interval; }}"
+    for name, chain in chains:
+        yield from _rules(name, chain)
+    for name, key_set in sets:
+        yield from _elements("add", name, _keys(key_set, key_set.elements))
+    for name, verdicts in maps:
+        yield from _elements("add", name, _entries(verdicts, verdicts.elements))
+
+
+def _switch(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Change what is there in both: elements by delta, the rules of a chain all at once."""
+    for name, new, old in _common(desired.sets, actual.sets):
+        yield from _elements("delete", name, _keys(old, old.elements - new.elements))
+        yield from _elements("add", name, _keys(new, new.elements - old.elements))
+    for name, to, was in _common(desired.maps, actual.maps):
+        gone = [key for key, chain in was.elements.items() if to.elements.get(key) != chain]
+        come = {key: chain for key, chain in to.elements.items() if was.elements.get(key) != chain}
+        yield from _elements("delete", name, _keys(was, gone))
+        yield from _elements("add", name, _entries(to, come))
+    for name, chain, before in _common(desired.chains, actual.chains):
+        if chain != before:
+            yield f"flush chain {TABLE} {name}"
+            yield from _rules(name, chain)
+
+
+def _remove(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Take away what nothing refers to any more: rules first, then chains, then sets."""
+    chains = _new(actual.chains, desired.chains)
+    maps = _new(actual.maps, desired.maps)
+    for name, _ in chains:
+        yield f"flush chain {TABLE} {name}"
+    for name, _ in maps:
+        yield f"delete map {TABLE} {name}"
+    for name, _ in chains:
+        yield f"delete chain {TABLE} {name}"
+    for name, _ in _new(actual.sets, desired.sets):
+        yield f"delete set {TABLE} {name}"
+
+
+def _rules(name: str, chain: Chain) -> Iterator[str]:
+    """Add the rules of a chain; the first one carries the mark by which the chain is known when it is read back."""
+    for index, rule in enumerate(chain.rules):
+        comment = f' comment "{chain.mark}"' if index == 0 else ""
+        yield f"add rule {TABLE} {name} {rule}{comment}"
+
+
+def _elements(verb: str, name: str, elements: Iterable[str]) -> Iterator[str]:
+    listed = ", ".join(elements)
+    if listed:
+        yield f"{verb} element {TABLE} {name} {{ {listed} }}"
+
+
+def _keys(typed: KeySet | VerdictMap, elements: Iterable[Element]) -> Iterator[str]:
+    shown = [_SHOW[field] for field in typed.fields]
+    for element in elements:
+        yield " . ".join(
+            show(first) if first == last else f"{show(first)}-{show(last)}"
+            for show, (first, last) in zip(shown, element, strict=True)
+        )
+
+
+def _entries(verdicts: VerdictMap, elements: Mapping[Element, str]) -> Iterator[str]:
+    for key, chain in zip(_keys(verdicts, elements), elements.values(), strict=True):
+        yield f"{key} : jump {chain}"
+
+
+_SHOW = {
+    "ipv4_addr": lambda value: str(IPv4Address(value)),
+    "ipv6_addr": lambda value: str(IPv6Address(value)),
+    "inet_service": str,
+    "inet_proto": str,
+}

@@ -1,0 +1,68 @@
+"""An nftables table as a value: what `inet wgd` shall hold, or holds.
+
+Set elements are intervals of integers, one interval a field, because that is the form in which a wish and the
+kernel's listing can be compared whatever way nft chooses to print them. Rules do not read back in a form one can
+compare; a chain is known by the digest of its rules, which its first rule carries as a comment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Interval = tuple[int, int]
+"""First and last value, both included."""
+Element = tuple[Interval, ...]
+"""One interval for each field of a set's key."""
+
+DIGEST_DIGITS = 12
+
+
+def digest(text: str, digits: int = DIGEST_DIGITS) -> str:
+    """Return `digits` hexadecimal digits that name `text`; equal texts have equal names on every host."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain. `hook` is what makes it a base chain (`type filter hook … priority …`), None for a regular one.
+
+    `mark` is what the comment of the first rule says, `rule_count` the number of rules: for a chain read from the kernel they are
+    all that is known, and `rules` is empty and takes no part in comparison.
+    """
+
+    hook: str | None
+    mark: str
+    rule_count: int
+    rules: tuple[str, ...] = field(default=(), compare=False)
+
+    @staticmethod
+    def of(*rules: str, hook: str | None = None) -> Chain:
+        """Return the chain that holds `rules`, with its digest as mark."""
+        return Chain(hook, digest("\n".join((hook or "", *rules))), len(rules), rules)
+
+
+@dataclass(frozen=True)
+class KeySet:
+    """A set: `fields` are nft types (`ipv4_addr`, `inet_service`, …)."""
+
+    fields: tuple[str, ...]
+    elements: frozenset[Element]
+
+
+@dataclass(frozen=True)
+class VerdictMap:
+    """A verdict map from an address interval to the chain that is jumped to."""
+
+    fields: tuple[str, ...]
+    elements: Mapping[Element, str]
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """The whole table `inet wgd`, by name."""
+
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+    sets: Mapping[str, KeySet] = field(default_factory=dict)
+    maps: Mapping[str, VerdictMap] = field(default_factory=dict)

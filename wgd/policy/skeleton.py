@@ -1,0 +1,230 @@
+"""The chains that are the same for every policy: who is asked what, where, and what happens to the rest.
+
+They stand here as text because that is how those who judge them read nftables. A line may begin with the
+conditions under which it is there, `enforce|` or `observe,log|`.
+
+    prerouting   decides every packet from or to a client and marks what is authorised; after everybody else's
+                 prerouting chains: after DNAT, so that the real destination is judged, and so that no other
+                 chain or CONNMARK can set our mark after us
+    forward      drops what is not marked: the first lock (the second is the routing, plan/routing.py)
+    log_forward  after everybody else's filters: the first packet of each flow that really passes
+    input        the first lock for what is delivered to the gateway itself, where routing has no second one
+    output       asks again for the gateway's replies to clients, so that a revoked flow that ends here stops too
+
+In observe the same chains decide, but nothing is dropped: the mark then tells allow from would_deny.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from string import Template
+
+from wgd.model import AuthzMode, ServerConfig
+from wgd.policy.ruleset import Chain
+
+FIXED_CHAINS = """
+chain prerouting: type filter hook prerouting priority 1000; policy accept;
+    meta mark set meta mark & $others
+    iifname "lo" accept
+    iifname $interface goto from_client
+    # A host that claims a client's address would make the client's own packets look like replies.
+    ip saddr @clients4 goto spoofed
+    ip6 saddr @clients6 goto spoofed
+    ip daddr @clients4 goto to_client
+    ip6 daddr @clients6 goto to_client
+
+chain from_client
+    # An invalid packet would leave with its private address, past the host's NAT.
+    ct state invalid goto deny
+    ip option lsrr exists goto deny
+    ip option ssrr exists goto deny
+    rt seg-left != 0 goto deny
+    ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
+    ip saddr vmap @out4
+    ip6 saddr vmap @out6
+    # The reply of one client to another's flow.
+    ct direction reply ct state established ip daddr vmap @in4
+    ct direction reply ct state established ip6 daddr vmap @in6
+    goto deny
+
+chain to_gateway
+    ct direction reply ct state established accept
+    ipv4| icmp type echo-request ip daddr { $tunnel4 } accept
+    ipv6| icmpv6 type echo-request ip6 daddr { $tunnel6 } accept
+    ip saddr vmap @own_out4
+    ip6 saddr vmap @own_out6
+    goto deny
+
+chain to_client
+    ct state invalid goto deny
+    ip option lsrr exists goto deny
+    ip option ssrr exists goto deny
+    rt seg-left != 0 goto deny
+    ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    ct direction reply ct state established ip daddr vmap @in4
+    ct direction reply ct state established ip6 daddr vmap @in6
+    goto deny
+
+chain related
+    # Errors only: a redirect would move a flow.
+    meta l4proto icmp icmp type != { destination-unreachable, time-exceeded, parameter-problem } goto deny
+    meta l4proto ipv6-icmp icmpv6 type < 1 goto deny
+    meta l4proto ipv6-icmp icmpv6 type > 4 goto deny
+    # About a flow that the gateway itself began with a client.
+    fib daddr type local ct direction reply ct original ip daddr @clients4 accept
+    fib daddr type local ct direction reply ct original ip6 daddr @clients6 accept
+    ip saddr vmap @related4
+    ip6 saddr vmap @related6
+    ip daddr vmap @related4
+    ip6 daddr vmap @related6
+    goto deny
+
+chain allow
+    meta mark set meta mark | $bit accept
+
+chain deny
+    enforce,log| jump log_deny
+    enforce| counter drop
+    observe| accept
+
+chain spoofed
+    enforce,log| jump log_spoof
+    enforce| counter drop
+    observe| accept
+
+chain forward: type filter hook forward priority filter; policy accept;
+    enforce| iifname $interface meta mark & $bit == 0 drop
+    enforce| oifname $interface meta mark & $bit == 0 drop
+    oifname $interface tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
+    iifname $interface tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
+    held4| meta nfproto ipv4 iifname != $interface oifname != $interface drop
+    held6| meta nfproto ipv6 iifname != $interface oifname != $interface drop
+
+chain log_forward: type filter hook forward priority 1000; policy accept;
+    # `ct state new` alone matches each retransmission and each datagram before the first reply.
+    log| iifname $interface ct state new ct status ! confirmed goto log_open
+    log| oifname $interface ct state new ct status ! confirmed goto log_open
+    accept
+
+chain log_open
+    log| meta mark & $bit != 0 goto log_allow
+    log,observe| goto log_would_deny
+    accept
+
+chain input: type filter hook input priority filter; policy accept;
+    iifname != $interface accept
+    meta mark & $bit == 0 goto input_free
+    log| ct state new ct status ! confirmed goto log_allow
+    accept
+
+chain input_free
+    ct direction reply ct state { established, related } accept
+    ipv4| icmp type echo-request ip daddr { $tunnel4 } accept
+    ipv6| icmpv6 type echo-request ip6 daddr { $tunnel6 } accept
+    log,observe| ct state new ct status ! confirmed jump log_would_deny
+    enforce| drop
+    observe| accept
+
+chain output: type filter hook output priority filter; policy accept;
+    oifname != $interface accept
+    # The interface is one link for all clients: a redirect would tell them to leave the gateway out.
+    icmp type redirect drop
+    icmpv6 type nd-redirect drop
+    ct direction reply ct state established goto from_gateway
+
+chain from_gateway
+    ipv4| icmp type echo-reply ip saddr { $tunnel4 } accept
+    ipv6| icmpv6 type echo-reply ip6 saddr { $tunnel6 } accept
+    ip daddr vmap @own_in4
+    ip6 daddr vmap @own_in6
+    goto deny
+"""
+
+CONDITIONAL = re.compile(r"(?P<conditions>[a-z0-9,]+)\| (?P<rule>.+)")
+PLAIN_NEXT_HEADERS = "{ tcp, udp, ipv6-icmp, sctp, dccp, udplite }"
+LOG_CHAIN = (
+    'ip hdrlength 5 log prefix "$event $policy" group $group4 snaplen 28 queue-threshold 512 return',
+    'meta nfproto ipv4 log prefix "$event $policy" group $group4 snaplen 68 queue-threshold 512 return',
+    f'ip6 nexthdr {PLAIN_NEXT_HEADERS} log prefix "$event $policy" group $group6 snaplen 48 queue-threshold 512 return',
+    'log prefix "$event $policy" group $group6 snaplen 256 queue-threshold 512',
+)
+"""The smallest part of a packet that still holds addresses and ports: it halves what a logged packet costs."""
+LOG_CHAINS = {
+    "log_allow": "open allow",
+    "log_would_deny": "open would_deny",
+    "log_deny": "deny deny",
+    "log_spoof": "deny spoof",
+}
+"""Chain to event and verdict; `spoof` is a denial that is no client's own."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the fixed chains depend on besides the config.
+
+    `policy_digest` names the names table against which the events of this ruleset are resolved. `held` are the
+    families (4, 6) whose forwarding switch wgd holds, where no other traffic may be forwarded (promise 11).
+    """
+
+    policy_digest: str
+    held: frozenset[int] = frozenset()
+
+
+def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
+    """Return the chains of `inet wgd` that do not depend on the policy's rules, by name."""
+    tunnel = {family: [str(a.ip) for a in config.interface.address if a.version == family] for family in (4, 6)}
+    holds = {
+        config.authz_mode.value: True,
+        "log": config.logging.enabled,
+        "ipv4": bool(tunnel[4]),
+        "ipv6": bool(tunnel[6]),
+        "held4": 4 in context.held,  # noqa: PLR2004 - the IP version
+        "held6": 6 in context.held,  # noqa: PLR2004 - the IP version
+    }
+    words = {
+        "interface": f'"{config.interface.name}"',
+        "bit": f"0x{config.routing.mark:08x}",
+        "others": f"0x{0xFFFFFFFF & ~config.routing.mark:08x}",
+        "tunnel4": ", ".join(tunnel[4]),
+        "tunnel6": ", ".join(tunnel[6]),
+    }
+    chains = dict(_chains(frozenset(word for word, true in holds.items() if true), words))
+    if config.logging.enabled:
+        chains |= log_chains(config, context, enforce=config.authz_mode is AuthzMode.ENFORCE)
+    return chains
+
+
+def log_chains(config: ServerConfig, context: Context, *, enforce: bool) -> dict[str, Chain]:
+    """Return the chains that hand a packet to the event log."""
+    group = config.logging.nflog_group
+    unused = "log_would_deny" if enforce else None
+    return {
+        name: Chain.of(
+            *(
+                Template(rule).substitute(event=event, policy=context.policy_digest, group4=group, group6=group + 1)
+                for rule in LOG_CHAIN
+            )
+        )
+        for name, event in LOG_CHAINS.items()
+        if name != unused
+    }
+
+
+def _chains(holds: frozenset[str], words: dict[str, str]) -> Iterator[tuple[str, Chain]]:
+    """Read FIXED_CHAINS under the conditions that hold."""
+    for block in FIXED_CHAINS.strip().split("\n\n"):
+        head, *body = block.splitlines()
+        name, _, hook = head.removeprefix("chain ").partition(": ")
+        rules = []
+        for line in map(str.strip, body):
+            if line.startswith("#"):
+                continue
+            conditional = CONDITIONAL.fullmatch(line)
+            if conditional is None:
+                rules.append(line)
+            elif holds.issuperset(conditional["conditions"].split(",")):
+                rules.append(conditional["rule"])
+        yield name, Chain.of(*(Template(rule).substitute(words) for rule in rules), hook=hook or None)

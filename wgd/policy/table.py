@@ -1,0 +1,32 @@
+"""The whole table `inet wgd` for a config."""
+
+from __future__ import annotations
+
+from wgd.model import ServerConfig
+from wgd.policy.compile import compile_policy
+from wgd.policy.ruleset import Ruleset, digest
+from wgd.policy.skeleton import Context, fixed_chains
+
+POLICY_DIGEST_DIGITS = 8
+
+
+def policy_digest(config: ServerConfig) -> str:
+    """Return 8 hexadecimal digits that name who the clients are and which rules they have.
+
+    A logged packet carries them, so that an event is resolved against the policy that logged it.
+    """
+    lines = [f"{peer.name} {peer.public_key} {' '.join(map(str, peer.allowed_ips))}" for peer in config.peers]
+    for rule in config.policy.rules:
+        lines.append(" ".join(map(str, rule.clients)))
+        lines += [
+            f"{rule.label(index)} {allow.to} {allow.proto} {','.join(map(str, allow.ports))}"
+            for index, allow in enumerate(rule.allow)
+        ]
+    return digest("\n".join(lines), POLICY_DIGEST_DIGITS)
+
+
+def desired_ruleset(config: ServerConfig, held: frozenset[int]) -> Ruleset:
+    """Return what the kernel must hold for `config`; `held` as in `Context`."""
+    policy = compile_policy(config)
+    fixed = fixed_chains(config, Context(policy_digest(config), held))
+    return Ruleset({**fixed, **policy.chains}, policy.sets, policy.maps)
