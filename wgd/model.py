@@ -65,6 +65,10 @@ class SecretKey:
     def __str__(self) -> str:
         return "(hidden)"
 
+    def clamped(self) -> SecretKey:
+        """Return the private key as WireGuard stores and reads it back (RFC 7748, section 5, decodeScalar25519)."""
+        return SecretKey(bytes([self.raw[0] & 248, *self.raw[1:31], self.raw[31] & 127 | 64]))
+
 
 def key_bytes(text: str) -> bytes:
     """Return the 32 bytes of a base64 key as `wg` writes it; raise ValueError that never quotes the text."""

@@ -7,7 +7,7 @@ and the switch in one transaction lost packets when it was measured, and so did 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
@@ -141,7 +141,7 @@ def _entries(verdicts: VerdictMap, elements: Mapping[Element, str]) -> Iterator[
         yield f"{key} : jump {chain}"
 
 
-_SHOW = {
+_SHOW: Mapping[str, Callable[[int], str]] = {
     "ipv4_addr": lambda value: str(IPv4Address(value)),
     "ipv6_addr": lambda value: str(IPv6Address(value)),
     "inet_service": str,

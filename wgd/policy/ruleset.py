@@ -28,8 +28,8 @@ def digest(text: str, digits: int = DIGEST_DIGITS) -> str:
 class Chain:
     """A chain. `hook` is what makes it a base chain (`type filter hook … priority …`), None for a regular one.
 
-    `mark` is what the comment of the first rule says, `rule_count` the number of rules: for a chain read from the kernel they are
-    all that is known, and `rules` is empty and takes no part in comparison.
+    `mark` is what the comment of the first rule says, `rule_count` the number of rules. For a chain read from the
+    kernel they are all that is known: `rules` is empty then, and takes no part in comparison.
     """
 
     hook: str | None
