@@ -1,0 +1,62 @@
+"""What a daemon tells the service manager: sd_notify(3) and sd_watchdog_enabled(3).
+
+Without a manager (no $NOTIFY_SOCKET) nothing is sent. A message that cannot be delivered is logged, not
+raised: the manager has its own time-outs for a daemon it no longer hears, and traffic shall not end for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from systemd import daemon
+
+from wgd.errors import HostError
+
+_log = logging.getLogger(__name__)
+
+
+def ready() -> None:
+    """Say that start-up, or a reload, is complete."""
+    _send("READY=1")
+
+
+def reloading() -> None:
+    """Say that a reload begins; `ready` ends it. The clock value is what Type=notify-reload asks for (systemd 253)."""
+    _send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
+def stopping() -> None:
+    """Say that the daemon is on its way out."""
+    _send("STOPPING=1")
+
+
+def status(text: str) -> None:
+    """Set the one line that `systemctl status` shows; line breaks in `text` become blanks."""
+    _send("STATUS=" + " ".join(text.splitlines()))
+
+
+def watchdog() -> None:
+    """Tell the watchdog that all is well."""
+    _send("WATCHDOG=1")
+
+
+def watchdog_interval() -> float | None:
+    """Return the seconds between two calls of `watchdog`: half the manager's time-out (sd_watchdog_enabled(3)).
+
+    None where the manager keeps no watchdog over this process. Raises HostError for a value that is no time.
+    """
+    microseconds = os.environ.get("WATCHDOG_USEC")
+    if microseconds is None or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    if not microseconds.isascii() or not microseconds.isdigit() or int(microseconds) == 0:
+        raise HostError("WATCHDOG_USEC", "is not a number of microseconds; the service manager sets it, nobody else")
+    return int(microseconds) / 2 / 1_000_000
+
+
+def _send(*lines: str) -> None:
+    try:
+        daemon.notify("\n".join(lines))
+    except OSError as error:
+        _log.warning("the service manager cannot be told %s: %s", lines[0], error.strerror)
