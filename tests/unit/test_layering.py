@@ -48,7 +48,7 @@ SYNTAX = {name: ast.parse(path.read_text(), path) for name, path in PATHS.items(
 
 
 def imports(syntax: ast.AST, modules: set[str]) -> Iterator[str]:
-    """Yield every module that is imported, wherever in the file; `from a import b` is a.b if that is one of `modules`."""
+    """Yield every module that is imported, wherever in the file; `from a import b` is a.b if `modules` has it."""
     for node in ast.walk(syntax):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
