@@ -72,8 +72,10 @@ class DeviceChange:
 
 
 PROTOCOL = 119
-"""Who added a route or rule, for rtnetlink (RTA `rtm_protocol`, FRA_PROTOCOL): values over 4 are the programs' own
-to choose; this one is in no list of `rt_protos` we know of. It tells ours from the host's after a crash."""
+CLIENT_PROTOCOL = 118
+"""Who added a route or rule, for rtnetlink (`rtm_protocol`, FRA_PROTOCOL), the gateway or a client. Values over 4 are
+the programs' own to choose (linux/rtnetlink.h), and these two are in no list of `rt_protos` we know of. They tell ours
+from the host's after a crash."""
 
 
 @dataclass(frozen=True)

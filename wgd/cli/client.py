@@ -1,0 +1,72 @@
+"""wgd-client: the client's commands."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wgd.cli import common
+from wgd.cli.common import Exit
+from wgd.config.client import load_client
+from wgd.host.files import read_source
+from wgd.model import ClientConfig
+
+DIRECTORY = Path("/etc/wgd/client")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def load(name: str, path: Path | None) -> ClientConfig:
+    """Return the config of a connection; raise ConfigError with every problem."""
+    return load_client(name, read_source(path if path is not None else DIRECTORY / f"{name}.yaml"))
+
+
+def connection_name(text: str) -> str:
+    """Return `text` if it can name a connection; it becomes part of file names."""
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            "a name has up to 63 letters, digits, '.', '_' and '-', and begins with neither"
+        )
+    return text
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = common.parser(
+        "wgd-client",
+        "A WireGuard client that brings up an interface, its server and the routes to what it may reach.",
+        "  wgd-client check office",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command_name, text, example in (
+        ("run", "run a connection in the foreground", "wgd-client run office"),
+        ("check", "check the config of a connection and print every problem", "wgd-client check office && echo fine"),
+    ):
+        command = common.subcommand(commands, command_name, text, example)
+        command.add_argument(
+            "name", metavar="NAME", type=connection_name, help="name of the connection, such as office"
+        )
+        command.add_argument("--config", metavar="F", type=Path, help=f"config file (default: {DIRECTORY}/NAME.yaml)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = arguments().parse_args(argv)
+    if options.command == "check":
+        return common.check(lambda: load(options.name, options.config))
+    return run(options.name, options.config)
+
+
+def run(name: str, path: Path | None) -> Exit:
+    """Run a connection until it is told to stop."""
+    # Only here: what a daemon needs takes several times longer to import than `check` to run.
+    from wgd.daemon.client import Client  # noqa: PLC0415 - see above
+
+    return common.run(lambda: Client(name, lambda: load(name, path)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""wgd-client run: one connection under the loop, with signals and the service manager around it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from wgd.daemon import notify
+from wgd.daemon.connection import Connection
+from wgd.daemon.loop import Loop
+from wgd.daemon.reach import Reach
+from wgd.errors import WgdError
+from wgd.host.files import Note
+from wgd.model import ClientConfig
+
+log = logging.getLogger(__name__)
+
+RUNTIME_DIRECTORY = Path("/run/wgd-client")
+CHECK_SECONDS = 5.0
+
+
+class Client:
+    """The daemon. `load` reads the config anew whenever it is called; it is called once to begin with.
+
+    Raise ConfigError or HostError for a config or a key file that cannot be used, ConflictError when the host is in
+    the way. Nothing is touched before `run`.
+    """
+
+    def __init__(self, name: str, load: Callable[[], ClientConfig]) -> None:
+        self._load = load
+        config = load()
+        self._connection = Connection(Note(RUNTIME_DIRECTORY / f"{name}.json"))
+        self._first = self._connection.prepare(config)
+        self._reach = Reach(self._connection.use)
+
+    def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
+        try:
+            with Loop() as loop:
+                loop.on_signal((signal.SIGTERM, signal.SIGINT), loop.stop)
+                loop.on_signal((signal.SIGHUP,), self._reload)
+                self._start()
+                loop.on_readable(self._reach.resolver, self._reach.resolved)
+                loop.every(min(CHECK_SECONDS, notify.watchdog_interval() or CHECK_SECONDS), self._check)
+                loop.run()
+                notify.stopping()
+                log.info("stopping")
+                self._connection.stop()
+        finally:
+            self._reach.close()
+            self._connection.close()
+
+    def _start(self) -> None:
+        config = self._first.config
+        self._connection.start(self._first)
+        self._reach.begin(config.server.endpoints)
+        log.info("%s is ready: %s", config.interface.name, describe(config))
+        notify.status(self._status())
+        notify.ready()
+
+    def _reload(self) -> None:
+        notify.reloading()
+        try:
+            config = self._load()
+            self._connection.reload(self._connection.prepare(config))
+            self._reach.begin(config.server.endpoints)
+        except WgdError as error:
+            log.error("reload refused, nothing was changed:")
+            for line in str(error).splitlines():
+                log.error("  %s", line)
+        else:
+            log.info("reloaded: %s", describe(config))
+        notify.status(self._status())
+        notify.ready()
+
+    def _check(self) -> None:
+        """Put back what is gone, look after the endpoint, and feed the watchdog only when all is there."""
+        try:
+            missing = self._connection.missing()
+            if missing:
+                log.warning("%s; putting it back", ", ".join(missing))
+                self._connection.repair()
+            server = self._connection.server()
+            if server is not None:
+                self._reach.look_after(server)
+        except WgdError as error:
+            log.error("%s", error)
+            notify.status(f"failing: {error}")
+            return
+        notify.status(self._status())
+        notify.watchdog()
+
+    def _status(self) -> str:
+        """Return one line for `systemctl status`."""
+        desired = self._connection.desired
+        if desired is None:
+            return "starting"
+        state = "connected" if self._reach.handshake_done else self._reach.trouble or "no handshake yet"
+        return f"{describe(desired.config)}; {state}"
+
+
+def describe(config: ClientConfig) -> str:
+    """Return the config in a few words, for people."""
+    return f"{', '.join(map(str, config.server.allowed_ips))} through {config.server.endpoints[0]}"

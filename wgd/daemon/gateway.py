@@ -1,0 +1,203 @@
+"""The gateway: from a config to the kernel and back.
+
+The order of the steps is part of the promise. At start the ruleset and the routing rules stand before the interface
+comes up and before anything is forwarded; at stop the interface goes first and the locks last, so that at no moment
+a packet passes that enforce would drop. Every step reads, compares and sets only what differs: the first start, a
+start after a crash, a reload and a repair are the same steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from wgd.daemon.tunnel import Tunnel
+from wgd.errors import ConflictError, KernelError, WgdError
+from wgd.host import sysctl
+from wgd.host.files import Note, private_key_path, read_key
+from wgd.kernel.nft import Nft
+from wgd.model import Forwarding, ServerConfig
+from wgd.plan import forwarding, routing
+from wgd.plan import gateway as plan
+from wgd.plan.gateway import Actual, Desired, Difference, Keys
+from wgd.plan.ruleset import transactions
+from wgd.plan.state import Device
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """One gateway interface with its peers, locks and forwarding, in the network namespace of this process."""
+
+    def __init__(self, note: Note) -> None:
+        self._tunnel = Tunnel(note)
+        self._nft = Nft()
+        self.desired: Desired | None = None
+
+    def close(self) -> None:
+        """Let go of the kernel's sockets; everything set stays."""
+        self._tunnel.close()
+
+    def prepare(self, config: ServerConfig) -> Desired:
+        """Return what `config` wants of this host; changes nothing.
+
+        Raise HostError for a key file that is refused, ConflictError when the host is in the way.
+        """
+        keys = read_keys(config)
+        if self.desired is not None and config.interface.name != self.desired.config.interface.name:
+            raise ConflictError("interface.name", "cannot change while the gateway runs: restart it")
+        routing.refuse_collisions(config, self._tunnel.links.rules(), self._tunnel.links.routes())
+        held = forwarding.held_families(config, sysctl.read_settings(), self._originals())
+        return plan.desired(config, keys, held)
+
+    def start(self, desired: Desired) -> None:
+        """Bring everything up and read it back. Raise at the first step that fails, with everything undone."""
+        found = self._tunnel.memory.found
+        if found is not None and found.interface != desired.device.name:
+            log.info("taking down %s, which an earlier run left behind", found.interface)
+            self.stop()
+        self._tunnel.open(desired.config.interface, desired.device)
+        try:
+            self._apply(desired, None)
+        except WgdError:
+            with suppress(WgdError):
+                self.stop()
+            raise
+        self.desired = desired
+
+    def reload(self, desired: Desired) -> None:
+        """Go over to `desired`; when a step fails, go back to what was and raise."""
+        before = self.desired
+        try:
+            self._apply(desired, before)
+        except WgdError as error:
+            log.error("reload failed, going back: %s", error)
+            if before is not None:
+                self._apply(before, desired)
+            raise
+        self.desired = desired
+
+    def differences(self) -> tuple[Difference, ...]:
+        """Return in what the kernel differs from what the gateway last set."""
+        if self.desired is None:
+            return ()
+        return plan.differences(self.desired, self._actual(self.desired), self._originals())
+
+    def repair(self) -> None:
+        """Put back what is missing."""
+        if self.desired is not None:
+            self._tunnel.open(self.desired.config.interface, self.desired.device)
+            self._apply(self.desired, self.desired)
+
+    def device(self) -> Device | None:
+        """Return the WireGuard device with its peers' handshakes and counters, or None before start."""
+        return None if self.desired is None else self._tunnel.device(self.desired.device.name)
+
+    def stop(self) -> None:
+        """Take back what start did: the interface first, the locks last. Raise the first error after trying it all."""
+        ours = None if self.desired is None else frozenset(peer.public_key for peer in self.desired.device.peers)
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: self._tunnel.undo(ours),
+            lambda: sysctl.write_settings(forwarding.restore(self._originals()), missing_ok=True),
+            self._undo_routing,
+            self._nft.delete,
+            self._tunnel.memory.forget,
+        )
+        errors: list[WgdError] = []
+        for step in steps:
+            try:
+                step()
+            except WgdError as error:
+                errors.append(error)
+        self.desired = None
+        if errors:
+            raise errors[0]
+
+    def _originals(self) -> dict[str, str]:
+        found = self._tunnel.memory.found
+        return dict(found.settings) if found is not None else {}
+
+    def _apply(self, desired: Desired, before: Desired | None) -> None:
+        for name, step in self._steps(desired, before):
+            try:
+                step()
+            except KernelError as error:
+                raise KernelError(error.subject, f"{error.reason} (while setting the {name})") from error
+        left = plan.differences(desired, self._actual(desired), self._originals())
+        if left:
+            listed = ", ".join(f"{difference.object} {difference.detail}" for difference in left[:3])
+            raise KernelError(desired.device.name, f"the kernel does not hold what was set: {listed}")
+
+    def _steps(self, desired: Desired, before: Desired | None) -> Iterator[tuple[str, Callable[[], None]]]:
+        interface = desired.config.interface
+        previous = before.device if before is not None else None
+        yield "ruleset", lambda: self._nft.apply(transactions(desired.ruleset, self._nft.read()))
+        yield "routing rules", lambda: self._set_rules(desired)
+        yield "prohibit routes", lambda: self._set_routes(desired, {"prohibit"})
+        yield "peers", lambda: self._tunnel.set_device(desired.device, previous)
+        yield "link", lambda: self._tunnel.set_link(interface.name, interface.mtu)
+        yield "addresses", lambda: self._tunnel.set_addresses(interface.name, desired.addresses)
+        yield "routes", lambda: self._set_routes(desired, {"unicast", "prohibit"})
+        yield "forwarding", lambda: self._set_forwarding(desired)
+
+    def _set_rules(self, desired: Desired) -> None:
+        change = routing.change(desired.rules, plan.our_rules(self._tunnel.links.rules()))
+        for rule in change.add:
+            self._tunnel.links.add_rule(rule)
+        for rule in change.remove:
+            self._tunnel.links.remove_rule(rule)
+
+    def _set_routes(self, desired: Desired, kinds: set[str]) -> None:
+        change = routing.change(desired.routes, plan.our_routes(self._tunnel.links.routes()))
+        for route in change.add:
+            if route.kind in kinds:
+                self._tunnel.links.add_route(route)
+        for route in change.remove:
+            if route.kind in kinds:
+                self._tunnel.links.remove_route(route)
+
+    def _set_forwarding(self, desired: Desired) -> None:
+        settings = sysctl.read_settings()
+        originals = self._originals()
+        change = forwarding.desired_settings(desired.config, settings, originals)
+        self._tunnel.memory.change(settings=forwarding.before(change, settings, originals))
+        sysctl.write_settings(change)
+        sysctl.write_settings(forwarding.no_longer_held(desired.config, settings, originals))
+        if desired.config.forwarding is Forwarding.MANUAL:
+            for family in sorted(forwarding.missing_families(desired.config, sysctl.read_settings())):
+                log.warning(
+                    "IPv%s is not forwarded: forwarding is manual, and %s is off", family, forwarding.SWITCHES[family]
+                )
+
+    def _actual(self, desired: Desired) -> Actual:
+        links = self._tunnel.links
+        link = links.find(desired.device.name)
+        return Actual(
+            link,
+            self._tunnel.device(desired.device.name) if link is not None else None,
+            links.addresses(link) if link is not None else (),
+            plan.our_routes(links.routes()),
+            plan.our_rules(links.rules()),
+            self._nft.read(),
+            sysctl.read_settings(),
+        )
+
+    def _undo_routing(self) -> None:
+        links = self._tunnel.links
+        for route in plan.our_routes(links.routes()):
+            links.remove_route(route)
+        for rule in plan.our_rules(links.rules()):
+            links.remove_rule(rule)
+
+
+def read_keys(config: ServerConfig) -> Keys:
+    """Return the secrets that `config` names; raise HostError for a file that is missing, exposed or holds no key."""
+    private = read_key(private_key_path(config.interface.private_key_file))
+    preshared = {
+        peer.public_key: read_key(Path(peer.preshared_key_file))
+        for peer in config.peers
+        if peer.preshared_key_file is not None
+    }
+    return Keys(private.clamped(), preshared)

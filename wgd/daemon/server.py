@@ -1,0 +1,176 @@
+"""wgd-server run: the gateway and the recorder under one loop, with signals and the service manager around them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from wgd.daemon import notify
+from wgd.daemon.gateway import Gateway
+from wgd.daemon.loop import Loop
+from wgd.daemon.recording import Recording
+from wgd.errors import KernelError, WgdError
+from wgd.events.names import names
+from wgd.host.files import Note
+from wgd.kernel.nflog import open_nflog
+from wgd.model import ServerConfig
+from wgd.plan.gateway import Desired, Difference
+from wgd.policy.table import policy_digest
+
+log = logging.getLogger(__name__)
+
+RUNTIME_DIRECTORY = Path("/run/wgd-server")
+CHECK_SECONDS = 10.0
+"""How often the kernel is read back when no watchdog sets the pace."""
+LIVE_SECONDS = 180
+"""A peer is live if its last handshake is younger: WireGuard rejects a session after that (whitepaper, 6.1)."""
+
+
+class Server:
+    """The daemon. `load` reads the config anew whenever it is called; it is called once to begin with.
+
+    Raise ConfigError or HostError for a config or a key file that cannot be used, ConflictError when the host is in
+    the way. Nothing is touched before `run`.
+    """
+
+    def __init__(self, load: Callable[[], ServerConfig]) -> None:
+        self._load = load
+        config = load()
+        self._gateway = Gateway(Note(RUNTIME_DIRECTORY / "found.json"))
+        self._first = self._gateway.prepare(config)
+        self._recording: Recording | None = None
+        self._drifted: tuple[Difference, ...] = ()
+
+    def run(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
+        try:
+            with Loop() as loop:
+                self._start()
+                loop.on_signal((signal.SIGTERM, signal.SIGINT), loop.stop)
+                loop.on_signal((signal.SIGHUP,), self._reload)
+                loop.on_signal((signal.SIGUSR1,), self._reopen)
+                loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
+                loop.run()
+                self._stop()
+        finally:
+            if self._recording is not None:
+                self._recording.stop()
+            self._gateway.close()
+
+    def _start(self) -> None:
+        config = self._first.config
+        # Before the ruleset: the kernel keeps nothing for a log group that nobody reads.
+        self._recording = start_recording(config)
+        self._gateway.start(self._first)
+        self._event("started")
+        log.info("%s is ready: %s", config.interface.name, describe(config))
+        notify.status(self._status())
+        notify.ready()
+
+    def _stop(self) -> None:
+        notify.stopping()
+        log.info("stopping")
+        self._gateway.stop()
+        self._event("stopped")
+
+    def _reload(self) -> None:
+        notify.reloading()
+        try:
+            desired = self._gateway.prepare(self._load())
+            self._go_over_to(desired)
+        except WgdError as error:
+            log.error("reload refused, nothing was changed:")
+            for line in str(error).splitlines():
+                log.error("  %s", line)
+            notify.status(f"{self._status()}; the last reload was refused")
+        else:
+            log.info("reloaded: %s", describe(desired.config))
+            self._event("reloaded")
+            notify.status(self._status())
+        notify.ready()
+
+    def _go_over_to(self, desired: Desired) -> None:
+        """Reload with the recorder one step ahead: it knows the new names before a packet is logged with them."""
+        before = self._gateway.desired
+        if before is not None and before.config.logging == desired.config.logging:
+            if self._recording is not None:
+                self._recording.names(names(desired.config, policy_digest(desired.config)))
+            self._gateway.reload(desired)
+            return
+        old = self._recording
+        self._recording = start_recording(desired.config)
+        try:
+            self._gateway.reload(desired)
+        except WgdError:
+            if self._recording is not None:
+                self._recording.stop()
+            self._recording = old
+            raise
+        if old is not None:
+            old.stop()
+
+    def _reopen(self) -> None:
+        if self._recording is not None:
+            self._recording.reopen()
+
+    def _check(self) -> None:
+        """Read the kernel back, put back what is gone, and feed the watchdog only when all is there."""
+        try:
+            self._drifted = self._gateway.differences()
+            if self._drifted:
+                self._repair(self._drifted)
+            if self._recording is not None:
+                self._recording.check()
+        except WgdError as error:
+            log.error("%s", error)
+            notify.status(f"failing: {error}")
+            return
+        notify.status(self._status())
+        notify.watchdog()
+
+    def _repair(self, drifted: tuple[Difference, ...]) -> None:
+        try:
+            self._gateway.repair()
+        except KernelError:
+            for difference in drifted:
+                self._drift(difference, "failed")
+            raise
+        for difference in drifted:
+            self._drift(difference, "restored")
+            log.warning("%s %s: somebody changed it; restored", difference.object, difference.detail)
+
+    def _drift(self, difference: Difference, action: str) -> None:
+        self._event("drift", object=difference.object, action=action, detail=difference.detail, count=1)
+
+    def _event(self, event: str, **fields: str | int) -> None:
+        if self._recording is not None:
+            self._recording.event(event, **fields)
+
+    def _status(self) -> str:
+        """Return one line for `systemctl status`."""
+        desired, device = self._gateway.desired, self._gateway.device()
+        if desired is None or device is None:
+            return "starting"
+        live = sum(time.time() - peer.last_handshake < LIVE_SECONDS for peer in device.peers)
+        return f"{describe(desired.config)}, {live} live"
+
+
+def describe(config: ServerConfig) -> str:
+    """Return the config in a few words, for people."""
+    peers = f"{len(config.peers)} peer{'' if len(config.peers) == 1 else 's'}"
+    events = f"events to {config.logging.path}" if config.logging.enabled else "no event log"
+    return f"{config.authz_mode.value}, {peers}, {events}"
+
+
+def start_recording(config: ServerConfig) -> Recording | None:
+    """Return a running recorder for `config`, or None when it logs nothing; its sockets are bound when this returns."""
+    if not config.logging.enabled:
+        return None
+    group = config.logging.nflog_group
+    sockets = [open_nflog(group), open_nflog(group + 1)]
+    recording = Recording(sockets, Path(config.logging.path), names(config, policy_digest(config)))
+    recording.start()
+    return recording
