@@ -1,0 +1,221 @@
+"""Who an address belongs to and which rule allowed a packet: what an event line says beyond the packet's bytes.
+
+The daemon makes one Names for each policy it loads and hands it to the recorder as JSON. The kernel's log prefix
+carries the digest of the policy that logged the packet, so that an event queued across a reload finds its own Names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from wgd.events.packet import Packet
+from wgd.model import ICMP, ICMPV6, AllowRule, Network, PublicKey, ServerConfig
+
+Value = TypeVar("Value")
+
+KEPT = 8
+"""How many policies' Names a NamesBook keeps: the newest, and those that queued events may still point to."""
+
+
+class Prefix(NamedTuple):
+    """A network as numbers: the bits of its family's addresses (32 or 128), its first address, its prefix length."""
+
+    bits: int
+    first: int
+    length: int
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is a single address."""
+        return self.length == self.bits
+
+
+class Destination(NamedTuple):
+    """What one allow rule covers. `protocol` None is every protocol; `ports` (first, last) empty is every port."""
+
+    prefix: Prefix
+    protocol: int | None
+    ports: tuple[tuple[int, int], ...]
+
+    def covers(self, protocol: int | None, port: int | None) -> bool:
+        """Tell whether a packet to an address of the prefix is covered; None is what the packet does not show."""
+        if self.protocol is None:
+            return True
+        if self.protocol != protocol:
+            return False
+        return not self.ports or (port is not None and any(first <= port <= last for first, last in self.ports))
+
+
+class NamedRule(NamedTuple):
+    """A policy rule: its `allow[N]` is called `LABEL[N]`; `destinations` is an index into Names.destinations."""
+
+    label: str
+    destinations: int
+
+
+class Client(NamedTuple):
+    """A peer: its public key in base64, its name, an index into Names.policies, its AllowedIPs."""
+
+    public_key: str
+    name: str
+    policy: int
+    allowed_ips: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one policy, as plain numbers and text, each distinct list held once.
+
+    `destinations` are the allow lists, `policies` the rules (indexes into `rules`) that clients have in common.
+    """
+
+    digest: str
+    interface: str
+    clients: tuple[Client, ...] = ()
+    policies: tuple[tuple[int, ...], ...] = ()
+    rules: tuple[NamedRule, ...] = ()
+    destinations: tuple[tuple[Destination, ...], ...] = ()
+
+    def client(self, address: bytes) -> Client | None:
+        """Return the client whose AllowedIPs hold the address (4 or 16 bytes), the longest prefix first."""
+        return self._clients.longest(address)
+
+    def rule(self, client: Client, packet: Packet, *, to_gateway: bool = False) -> str | None:
+        """Return the label of the client's first allow rule, in the config's order, that covers the packet.
+
+        `to_gateway`: the packet is delivered to the gateway itself, which only a rule that names one host opens.
+        """
+        for number in self.policies[client.policy]:
+            label, block = self.rules[number]
+            covering = (
+                index
+                for index, destination in self._blocks[block].holding(packet.destination)
+                if destination.covers(packet.protocol, packet.destination_port)
+                and (destination.prefix.is_host or not to_gateway)
+            )
+            first = min(covering, default=None)
+            if first is not None:
+                return f"{label}[{first}]"
+        return None
+
+    def to_json(self) -> bytes:
+        """Return the JSON that `from_json` takes."""
+        fields = (self.digest, self.interface, self.clients, self.policies, self.rules, self.destinations)
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Names:
+        """Return the Names that `to_json` wrote."""
+        digest, interface, clients, policies, rules, destinations = json.loads(data)
+        return cls(
+            digest,
+            interface,
+            tuple(Client(key, name, policy, _prefixes(prefixes)) for key, name, policy, prefixes in clients),
+            tuple(tuple(policy) for policy in policies),
+            tuple(NamedRule(*rule) for rule in rules),
+            tuple(tuple(map(_destination, block)) for block in destinations),
+        )
+
+    @cached_property
+    def _clients(self) -> _PrefixTable[Client]:
+        return _PrefixTable((prefix, client) for client in self.clients for prefix in client.allowed_ips)
+
+    @cached_property
+    def _blocks(self) -> tuple[_PrefixTable[tuple[int, Destination]], ...]:
+        return tuple(
+            _PrefixTable((destination.prefix, (index, destination)) for index, destination in enumerate(block))
+            for block in self.destinations
+        )
+
+
+class NamesBook:
+    """The Names of the last policies by digest. `generation` grows with every change, for those who cache."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, Names] = {}
+        self.generation = 0
+
+    def add(self, names: Names) -> None:
+        """Keep these names as the newest; forget the oldest beyond KEPT."""
+        self._names.pop(names.digest, None)
+        self._names[names.digest] = names
+        if len(self._names) > KEPT:
+            del self._names[next(iter(self._names))]
+        self.generation += 1
+
+    def get(self, digest: str) -> Names | None:
+        """Return the names of the policy that this digest stands for, None when they are not (or no longer) known."""
+        return self._names.get(digest)
+
+
+class _PrefixTable(Generic[Value]):
+    """Values by network: one dictionary for each prefix length that occurs, probed from the longest down."""
+
+    def __init__(self, entries: Iterable[tuple[Prefix, Value]]) -> None:
+        tables: dict[int, dict[int, dict[int, list[Value]]]] = {}
+        for prefix, value in entries:
+            shift = prefix.bits - prefix.length
+            table = tables.setdefault(prefix.bits, {}).setdefault(shift, {})
+            table.setdefault(prefix.first >> shift, []).append(value)
+        self._tables = {bits: sorted(by_shift.items()) for bits, by_shift in tables.items()}
+
+    def longest(self, address: bytes) -> Value | None:
+        number = int.from_bytes(address, "big")
+        for shift, table in self._tables.get(8 * len(address), ()):
+            values = table.get(number >> shift)
+            if values is not None:
+                return values[0]
+        return None
+
+    def holding(self, address: bytes) -> Iterable[Value]:
+        number = int.from_bytes(address, "big")
+        for shift, table in self._tables.get(8 * len(address), ()):
+            yield from table.get(number >> shift, ())
+
+
+def names(config: ServerConfig, digest: str) -> Names:
+    """Return the names of a config's peers and rules; `digest` is what its ruleset writes into log prefixes."""
+    blocks: dict[tuple[AllowRule, ...], int] = {}
+    rules: list[NamedRule] = []
+    rules_of: dict[PublicKey, list[int]] = {}
+    for rule in config.policy.rules:
+        if not rule.allow:
+            continue
+        for key in dict.fromkeys(rule.clients):
+            rules_of.setdefault(key, []).append(len(rules))
+        # Rule.label ends in [INDEX] whether the rule has a name or not.
+        rules.append(NamedRule(rule.label(0).removesuffix("[0]"), blocks.setdefault(rule.allow, len(blocks))))
+    policies: dict[tuple[int, ...], int] = {}
+    clients = tuple(
+        Client(
+            str(peer.public_key),
+            peer.name,
+            policies.setdefault(tuple(rules_of.get(peer.public_key, ())), len(policies)),
+            tuple(map(_prefix, peer.allowed_ips)),
+        )
+        for peer in config.peers
+    )
+    destinations = tuple(tuple(map(_allowed, block)) for block in blocks)
+    return Names(digest, config.interface.name, clients, tuple(policies), tuple(rules), destinations)
+
+
+def _prefix(network: Network) -> Prefix:
+    return Prefix(network.max_prefixlen, int(network.network_address), network.prefixlen)
+
+
+def _allowed(rule: AllowRule) -> Destination:
+    protocol = ICMPV6 if rule.proto == ICMP and rule.to.version == 6 else rule.proto  # noqa: PLR2004 IP version
+    return Destination(_prefix(rule.to), protocol, tuple((ports.first, ports.last) for ports in rule.ports))
+
+
+def _prefixes(values: Iterable[Any]) -> tuple[Prefix, ...]:
+    return tuple(Prefix(*value) for value in values)
+
+
+def _destination(value: Any) -> Destination:
+    prefix, protocol, ports = value
+    return Destination(Prefix(*prefix), protocol, tuple((first, last) for first, last in ports))
