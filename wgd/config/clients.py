@@ -1,0 +1,83 @@
+"""Whom rules and tests mean: peer names, public keys and groups resolved to public keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from wgd.config.drafts import Fragment, Reference
+from wgd.config.groups import Members, nesting_order
+from wgd.config.shown import shown
+from wgd.errors import Problem
+from wgd.model import Place, PublicKey
+
+_GROUP = "group:"
+_MOST_COMPARED = 100
+"""Among more names than this none is suggested: comparing costs 0.1 ms a pair."""
+
+
+class Clients:
+    """The peers and groups of all fragments; finds the keys that references mean and notes those that mean nobody.
+
+    A reference to something that a broken peer or an unreadable file may well have defined is not called a mistake.
+    """
+
+    def __init__(self, fragments: Sequence[Fragment]) -> None:
+        drafts = [draft for fragment in fragments for draft in fragment.peers]
+        readable = all(fragment.complete for fragment in fragments)
+        self._peer_names = {draft.name: draft.public_key for draft in drafts if draft.name is not None}
+        self._keys = {draft.public_key for draft in drafts if draft.public_key is not None}
+        self._all_names_known = readable and all(draft.name is not None for draft in drafts)
+        self._all_keys_known = readable and all(draft.public_key is not None for draft in drafts)
+        self._all_groups_known = readable
+        self._groups: dict[str, tuple[PublicKey, ...]] = {}
+        self.problems: list[Problem] = []
+        members: dict[str, list[tuple[Reference, Place]]] = {}
+        for fragment in fragments:
+            for group, references in fragment.groups:
+                members.setdefault(group, []).extend(references)
+        self._expand(members)
+
+    def resolve(self, references: Iterable[tuple[Reference, Place]]) -> tuple[PublicKey, ...]:
+        """Return the keys that the references mean, in order and each once."""
+        return tuple(dict.fromkeys(key for reference, place in references for key in self._keys_of(reference, place)))
+
+    def _expand(self, members: Mapping[str, Members]) -> None:
+        """Fill in every group's keys, inner groups before the outer ones that use them."""
+        self._groups = dict.fromkeys(members, ())
+        order, cycles = nesting_order(members)
+        for cycle, place in cycles:
+            path = " -> ".join([*cycle, cycle[0]])
+            self._problem(place, f"the groups contain each other: {path}; take one of them out")
+        for group in order:
+            self._groups[group] = self.resolve(members[group])
+
+    def _keys_of(self, reference: Reference, place: Place) -> tuple[PublicKey, ...]:
+        if isinstance(reference, PublicKey):
+            if reference in self._keys:
+                return (reference,)
+            if self._all_keys_known:
+                self._problem(place, "is the public key of no peer: add the peer or correct the key")
+        elif reference.startswith(_GROUP):
+            return self._keys_of_group(reference.removeprefix(_GROUP), place)
+        elif reference in self._peer_names:
+            key = self._peer_names[reference]
+            return () if key is None else (key,)
+        elif self._all_names_known:
+            self._problem(place, f"no peer is named {shown(reference)}{_nearest(reference, self._peer_names)}")
+        return ()
+
+    def _keys_of_group(self, group: str, place: Place) -> tuple[PublicKey, ...]:
+        if group in self._groups:
+            return self._groups[group]
+        if self._all_groups_known:
+            self._problem(place, f"there is no group {shown(group)}{_nearest(group, self._groups)}")
+        return ()
+
+    def _problem(self, place: Place, text: str) -> None:
+        self.problems.append(Problem(place.file, place.line, place.path, text))
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1) if len(known) <= _MOST_COMPARED else []
+    return f"; did you mean {near[0]}?" if near else ""

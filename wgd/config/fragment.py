@@ -1,0 +1,135 @@
+"""One server file -> its fragment, checked as far as one file can be checked alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wgd.config.addresses import literal_endpoint, peer_network
+from wgd.config.drafts import Fragment, PeerDraft
+from wgd.config.interface import INTERFACE_FIELDS
+from wgd.config.policy import read_policy
+from wgd.config.schema import Reader, Section, mapping, one_or_more, sequence, unsupported
+from wgd.config.text import SourceFile, read
+from wgd.config.tree import Tree
+from wgd.config.values import (
+    boolean,
+    false_only,
+    file_path,
+    integer,
+    name,
+    one_of,
+    only,
+    persistent_keepalive,
+    public_key,
+    routing_mark,
+    routing_table,
+)
+from wgd.model import AuthzMode, Forwarding, Peer
+
+LARGEST_PRIORITY = 32762
+"""The last `routing.priority`: our rules take four numbers, and the host's main table is looked up at 32766."""
+
+_SECTIONS = {
+    "interface": Section(INTERFACE_FIELDS),
+    "logging": Section(
+        {
+            "path": file_path,
+            "nflog_group": integer(1, 65534),
+            "record": only("flows", "packets"),
+            "journal": false_only,
+        }
+    ),
+    "routing": Section({"table": routing_table, "mark": routing_mark, "priority": integer(1, LARGEST_PRIORITY)}),
+}
+_TOP = Section(
+    {
+        "interface": mapping,
+        "forwarding": one_of(Forwarding),
+        "routing": mapping,
+        "authz_mode": one_of(AuthzMode),
+        "logging_enabled": boolean,
+        "logging": mapping,
+        "peers": sequence,
+        "policy": mapping,
+        "masquerade": unsupported,
+        "deny_with": only("drop", "reject"),
+        "enroll": unsupported,
+    }
+)
+_SCALARS = ("forwarding", "authz_mode", "logging_enabled", "deny_with")
+_PEER = Section(
+    {
+        "name": name,
+        "public_key": public_key,
+        "allowed_ips": one_or_more(peer_network),
+        "preshared_key_file": file_path,
+        "endpoint": literal_endpoint,
+        "persistent_keepalive": persistent_keepalive,
+    },
+    required=("name", "public_key", "allowed_ips"),
+)
+
+
+def read_fragment(source: SourceFile) -> Fragment:
+    """Return what the file says together with everything that is wrong with it. Raises nothing."""
+    document = read(source.path, source.text)
+    if not document.complete:
+        return Fragment(source.path, source.name, document.problems, complete=False)
+    reader = Reader(document)
+    top = reader.section(_TOP, document.tree, ())
+    settings: dict[tuple[str, ...], Any] = {(key,): top[key] for key in _SCALARS if key in top}
+    written: list[tuple[str, ...]] = [(key,) for key in document.tree if key in _TOP.fields]
+    addresses = []
+    for section_name, section in _SECTIONS.items():
+        section_tree = top.get(section_name, {})
+        values = reader.section(section, section_tree, (section_name,))
+        written += [(section_name, key) for key in section_tree if key in section.fields]
+        if "address" in values:
+            paths = reader.item_paths((section_name, "address"), section_tree["address"])
+            addresses = [(value, reader.place(path)) for value, path in zip(values.pop("address"), paths, strict=True)]
+        settings |= {(section_name, key): value for key, value in values.items()}
+    peers = tuple(_peer(reader, item, index) for index, item in enumerate(top.get("peers", [])))
+    policy = read_policy(reader, top.get("policy", {}))
+    return Fragment(
+        source.path,
+        source.name,
+        tuple(reader.problems),
+        complete=True,
+        settings=settings,
+        given={path: reader.place(path) for path in written},
+        addresses=tuple(addresses),
+        peers=peers,
+        groups=policy.groups,
+        rules=policy.rules,
+        tests=policy.tests,
+    )
+
+
+def _peer(reader: Reader, item: Tree, index: int) -> PeerDraft:
+    path = ("peers", index)
+    before = len(reader.problems)
+    values = reader.section(_PEER, item, path)
+    place = reader.place(path)
+    networks = values.get("allowed_ips", [])
+    paths = (
+        reader.item_paths((*path, "allowed_ips"), item["allowed_ips"]) if networks and isinstance(item, dict) else []
+    )
+    for found, found_path in zip(networks, paths, strict=True):
+        if found.prefixlen == 0:
+            reader.problem(found_path, f"{found} claims every address there is: name the client's own addresses")
+    peer = None
+    if len(reader.problems) == before:
+        peer = Peer(**{**values, "allowed_ips": tuple(networks)}, place=place)
+    return PeerDraft(
+        place=place,
+        name=values.get("name"),
+        name_place=reader.place((*path, "name")),
+        public_key=values.get("public_key"),
+        key_place=reader.place((*path, "public_key")),
+        allowed_ips=tuple(
+            (found, reader.place(found_path))
+            for found, found_path in zip(networks, paths, strict=True)
+            if found.prefixlen
+        ),
+        peer=peer,
+    )

@@ -1,0 +1,128 @@
+"""The `policy` section of one server file -> drafts of its groups, rules and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wgd.config.addresses import literal_address
+from wgd.config.allow import IPV4, allow_entry, family_protocol
+from wgd.config.drafts import PolicyTestDraft, References, RuleDraft
+from wgd.config.schema import Reader, Section, mapping, one_or_more, sequence, unsupported
+from wgd.config.tree import Tree
+from wgd.config.values import name, port, protocol, reference, rule_name, verdict
+from wgd.model import ICMPV6, PORT_PROTOCOLS, AllowRule, Place
+
+_POLICY = Section({"groups": mapping, "rules": sequence, "tests": sequence})
+_RULE = Section(
+    {
+        "name": rule_name,
+        "client_id": one_or_more(reference),
+        "allow": sequence,
+        "allow_from": unsupported,
+        "until": unsupported,
+    },
+    required=("client_id", "allow"),
+)
+_TEST = Section(
+    {
+        "client_id": one_or_more(reference),
+        "to": literal_address,
+        "proto": protocol,
+        "port": port,
+        "expect": verdict,
+    },
+    required=("client_id", "to", "proto", "expect"),
+)
+
+
+@dataclass(frozen=True)
+class PolicyDraft:
+    """What one file's `policy` says."""
+
+    groups: tuple[tuple[str, References], ...]
+    rules: tuple[RuleDraft, ...]
+    tests: tuple[PolicyTestDraft, ...]
+
+
+def read_policy(reader: Reader, tree: Tree) -> PolicyDraft:
+    """Return the drafts of all that is right; what is wrong is noted in the reader."""
+    values = reader.section(_POLICY, tree, ("policy",))
+    return PolicyDraft(
+        groups=tuple(_groups(reader, values.get("groups", {}))),
+        rules=tuple(_rule(reader, item, index) for index, item in enumerate(values.get("rules", []))),
+        tests=tuple(_tests(reader, values.get("tests", []))),
+    )
+
+
+def _groups(reader: Reader, tree: dict[str, Tree]) -> Iterator[tuple[str, References]]:
+    for group, members in tree.items():
+        path = ("policy", "groups", group)
+        reader.value(name, group, path)
+        items = reader.value(sequence, members, path) or []
+        found = []
+        for index, item in enumerate(items):
+            member = reader.value(reference, item, (*path, index))
+            if member is not None:
+                found.append((member, reader.place((*path, index))))
+        yield group, tuple(found)
+
+
+def _references(reader: Reader, values: dict[str, Any], item: Tree, path: tuple[str | int, ...]) -> References:
+    if "client_id" not in values or not isinstance(item, dict):
+        return ()
+    paths = reader.item_paths((*path, "client_id"), item["client_id"])
+    return tuple((found, reader.place(where)) for found, where in zip(values["client_id"], paths, strict=True))
+
+
+def _rule(reader: Reader, item: Tree, index: int) -> RuleDraft:
+    path = ("policy", "rules", index)
+    values = reader.section(_RULE, item, path)
+    return RuleDraft(
+        name=values.get("name"),
+        clients=_references(reader, values, item, path),
+        allow=tuple(_allow(reader, values.get("allow", []), path)),
+        place=reader.place(path),
+        name_place=reader.place((*path, "name")),
+    )
+
+
+def _allow(reader: Reader, items: list[Tree], rule_path: tuple[str | int, ...]) -> Iterator[AllowRule]:
+    lines = reader.document.item_lines((*rule_path, "allow"))
+    file = reader.document.file
+    prefix = f"policy.rules[{rule_path[-1]}].allow["
+    for index, item in enumerate(items):
+        entry = reader.value(allow_entry, item, (*rule_path, "allow", index))
+        if entry is not None:
+            place = Place(file, lines[index], f"{prefix}{index}]")
+            yield AllowRule(entry.to, entry.proto, entry.ports, place)
+
+
+def _tests(reader: Reader, items: list[Tree]) -> Iterator[PolicyTestDraft]:
+    for index, item in enumerate(items):
+        path = ("policy", "tests", index)
+        before = len(reader.problems)
+        values = reader.section(_TEST, item, path)
+        _check_port(reader, values, item, path)
+        if "to" in values and values.get("proto") == ICMPV6 and values["to"].version == IPV4:
+            reader.problem((*path, "proto"), "is IPv6's and the destination is IPv4: write icmp")
+        if len(reader.problems) > before:
+            continue
+        yield PolicyTestDraft(
+            clients=_references(reader, values, item, path),
+            to=values["to"],
+            proto=family_protocol(values["to"].version, values["proto"]),
+            port=values.get("port"),
+            expect=values["expect"],
+            place=reader.place(path),
+        )
+
+
+def _check_port(reader: Reader, values: dict[str, Any], item: Tree, path: tuple[str | int, ...]) -> None:
+    if "proto" not in values or not isinstance(item, dict):
+        return
+    if values["proto"] in PORT_PROTOCOLS and "port" not in item:
+        reader.problem((*path, "port"), "is required with this protocol")
+    if values["proto"] not in PORT_PROTOCOLS and "port" in item:
+        reader.problem((*path, "port"), "does not exist in this protocol: remove it")

@@ -1,0 +1,126 @@
+"""The gateway's config: the main file and its drop-ins, each read to a fragment, joined and checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from wgd.config.clients import Clients
+from wgd.config.drafts import Fragment
+from wgd.config.fragment import read_fragment
+from wgd.config.interface import check_addresses, read_interface
+from wgd.config.peers import check_peers, problem_at, repeated, where
+from wgd.config.shown import shown
+from wgd.config.text import SourceFile
+from wgd.errors import ConfigError, Problem
+from wgd.model import Forwarding, Logging, Place, Policy, PolicyTest, Routing, Rule, ServerConfig
+
+__all__ = ["SourceFile", "join", "load_server", "read_fragment"]
+
+_JOINED = {("interface",), ("interface", "address"), ("logging",), ("routing",), ("peers",), ("policy",)}
+"""The keys that several files may give: lists and mappings are joined."""
+_REQUIRED = {
+    ("interface", "name"): "is required, as in wgd0",
+    ("interface", "address"): "is required: the gateway's address inside the tunnel, as in 10.80.0.1/24",
+    ("interface", "listen_port"): "is required: the UDP port that clients send to, 51820 by custom",
+    ("authz_mode",): "is required: choose enforce (drop what no rule allows) or observe (forward all and report it)",
+}
+
+
+def load_server(files: Sequence[SourceFile]) -> ServerConfig:
+    """Return the config that the main file and its drop-ins, in this order, give; `files` is not empty.
+
+    Raises ConfigError with every problem of all files.
+    """
+    return join([read_fragment(file) for file in files])
+
+
+def join(fragments: Sequence[Fragment]) -> ServerConfig:
+    """Return the config that fragments, the main file's first, give together; raise ConfigError with every problem."""
+    problems = [problem for fragment in fragments for problem in fragment.problems]
+    if all(fragment.complete for fragment in fragments):
+        problems += _missing(fragments, {problem.path for problem in problems})
+    problems += _given_twice(fragments)
+    settings = {path: value for fragment in reversed(fragments) for path, value in fragment.settings.items()}
+    given = _first_given(fragments)
+    addresses = [located for fragment in fragments for located in fragment.addresses]
+    problems += check_addresses(addresses, _part(settings, "interface").get("mtu"), given.get(("interface", "mtu")))
+    drafts = [draft for fragment in fragments for draft in fragment.peers]
+    problems += check_peers(drafts, [address for address, _place in addresses])
+    clients = Clients(fragments)
+    policy = Policy(tuple(_rules(fragments, clients)), tuple(_tests(fragments, clients)))
+    problems += clients.problems
+    problems += _rule_names(fragments)
+    if problems:
+        raise ConfigError(problems)
+    return ServerConfig(
+        interface=read_interface(_part(settings, "interface"), addresses, given["interface",]),
+        authz_mode=settings["authz_mode",],
+        peers=tuple(draft.peer for draft in drafts if draft.peer is not None),
+        policy=policy,
+        logging=_logging(settings),
+        routing=Routing(**_part(settings, "routing")),
+        forwarding=settings.get(("forwarding",), Forwarding.AUTO),
+    )
+
+
+def _first_given(fragments: Sequence[Fragment]) -> dict[tuple[str, ...], Place]:
+    """Return where every key was first written."""
+    return {path: place for fragment in reversed(fragments) for path, place in fragment.given.items()}
+
+
+def _part(settings: Mapping[tuple[str, ...], Any], section: str) -> dict[str, Any]:
+    """Return the settings of one section by their names."""
+    return {path[1]: value for path, value in settings.items() if path[0] == section and len(path) > 1}
+
+
+def _given_twice(fragments: Sequence[Fragment]) -> Iterator[Problem]:
+    written = [(path, place) for fragment in fragments for path, place in fragment.given.items() if path not in _JOINED]
+    for _path, place, first in repeated(written):
+        yield problem_at(place, f"is given already in {where(first)}: keep one of the two")
+
+
+def _missing(fragments: Sequence[Fragment], wrong: set[str]) -> Iterator[Problem]:
+    """Yield what no file gives. A section that is missing or wrong as a whole is told once, not key by key."""
+    given = _first_given(fragments)
+    top = Place(fragments[0].file, 1, "")
+    if ("interface",) not in given:
+        yield Problem(
+            top.file,
+            top.line,
+            "interface",
+            "is required: the gateway's WireGuard interface, with name, address, listen_port",
+        )
+    for path, text in _REQUIRED.items():
+        holder = given.get(path[:-1], top)
+        if path not in given and (len(path) == 1 or path[:-1] in given) and holder.path not in (wrong - {""}):
+            yield Problem(holder.file, holder.line, ".".join(path), text)
+
+
+def _rules(fragments: Sequence[Fragment], clients: Clients) -> Iterator[Rule]:
+    for fragment in fragments:
+        for draft in fragment.rules:
+            yield Rule(draft.name, clients.resolve(draft.clients), draft.allow, fragment.name, draft.place)
+
+
+def _tests(fragments: Sequence[Fragment], clients: Clients) -> Iterator[PolicyTest]:
+    for fragment in fragments:
+        for draft in fragment.tests:
+            for client in clients.resolve(draft.clients):
+                yield PolicyTest(client, draft.to, draft.proto, draft.port, draft.expect, draft.place)
+
+
+def _rule_names(fragments: Sequence[Fragment]) -> Iterator[Problem]:
+    names = [
+        (draft.name, draft.name_place) for fragment in fragments for draft in fragment.rules if draft.name is not None
+    ]
+    for name, place, first in repeated(names):
+        yield problem_at(
+            place, f"the name {shown(name)} is taken by the rule at {where(first)}: events could not tell them apart"
+        )
+
+
+def _logging(settings: Mapping[tuple[str, ...], Any]) -> Logging:
+    part = _part(settings, "logging")
+    known = {key: part[key] for key in ("path", "nflog_group") if key in part}
+    return Logging(enabled=settings.get(("logging_enabled",), False), **known)
