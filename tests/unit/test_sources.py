@@ -15,7 +15,8 @@ MOST_LINES = 400
 
 # Written so that these patterns do not match themselves.
 MARKER = re.compile(r"\b(?:TO[D]O|FIX[M]E|X[X]X)\b")
-MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w")
+# An absolute path: not the rest of one that begins with a variable, as in "$image"/root/x or {image}/root/x.
+MACHINE_PATH = re.compile(r"""(?:^|[\s=:(\[,<`]|(?<![\w})])["'])/(?:work|root|home|Users)/\w""")
 REGISTRY = re.compile(
     r"\b(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|crates\.io|proxy\.golang\.org|(?:deb|snapshot)\.debian\.org)\b"
 )
