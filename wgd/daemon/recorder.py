@@ -1,0 +1,217 @@
+"""The process that reads what the kernel copied from the wire and writes the event log. It has no privilege.
+
+The daemon starts it as `python3 -m wgd.daemon.recorder CONTROL TALLY SOCKET…`, numbers of descriptors that it inherits:
+the control socket (SOCK_SEQPACKET), the tally, and the NFLOG sockets. Requests and answers are JSON objects:
+
+    {"id": 1, "do": "open", "path": P}    write to this file, opened anew
+    {"id": 2, "do": "names"}              with a descriptor from which Names are read
+    {"id": 3, "do": "write", "line": L}   append the daemon's own line
+    {"id": 4, "do": "settle"}             answered when everything logged until now is in the file
+    {"id": N, "error": null or text}      the answer
+    {"refused": text or null}             unasked: the file takes no lines, or does again
+
+The end of the control socket is the end: what the kernel has queued is written first.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from wgd.daemon.event_log import EventLog
+from wgd.daemon.tally import Cell, Tally
+from wgd.errors import HostError, WgdError
+from wgd.events.decoder import Decoder
+from wgd.events.names import Names, NamesBook
+from wgd.host.privileges import drop_privileges
+from wgd.kernel.nflog import FLUSH_SECONDS, RECEIVE_BYTES
+
+MAX_REQUEST_BYTES = 1 << 17
+RECEIVES_IN_A_ROW = 32
+"""How many datagrams of one group are read before the others have their turn."""
+RETRY_SECONDS = 1.0
+"""How often a file that takes no lines is tried again when nothing else happens."""
+SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
+"""After what time everything that was logged has reached the socket."""
+MAX_SETTLE_SECONDS = 1.0
+"""For how long a settle request may keep the recorder from its other work under a flood."""
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""A terminal and the service manager send these to all processes of the daemon; it alone ends the recorder."""
+
+
+class Group:
+    """One NFLOG socket and its decoder. `place` is that of its next event's number in the tally."""
+
+    def __init__(self, log_socket: socket.socket, place: int, decoder: Decoder) -> None:
+        self.socket = log_socket
+        self.place = place
+        self.decoder = decoder
+
+
+class Recorder:
+    """Serves the control socket and the log groups until the control socket ends."""
+
+    def __init__(self, control: socket.socket, tally: Tally, log_sockets: list[socket.socket]) -> None:
+        self._control = control
+        self._tally = tally
+        self._log = EventLog(tally, lambda error: self._send({"refused": None if error is None else str(error)}))
+        self._book = NamesBook()
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._interfaces = InterfaceNames()
+        self._groups = [self._group(log_socket, index) for index, log_socket in enumerate(log_sockets)]
+        self._settling: list[tuple[float, int]] = []
+        self._selector = selectors.DefaultSelector()
+        self._is_reading = False
+        self._ended = False
+
+    def run(self) -> None:
+        """Serve until the control socket ends, then write what is queued."""
+        with self._selector as selector:
+            selector.register(self._control, selectors.EVENT_READ, self._handle_control)
+            while not self._ended:
+                self._turn(selector, self._timeout())
+                self._settle()
+                if self._log.is_behind:
+                    self._log.write(b"")
+            selector.unregister(self._control)
+            end = time.monotonic() + SETTLE_SECONDS
+            while (left := end - time.monotonic()) > 0:
+                self._turn(selector, left)
+        self._log.close()
+
+    def _turn(self, selector: selectors.BaseSelector, timeout: float | None) -> None:
+        for key, _ in selector.select(timeout):
+            key.data()
+
+    def _group(self, log_socket: socket.socket, index: int) -> Group:
+        log_socket.setblocking(False)  # noqa: FBT003 the socket's own interface
+        place = Cell.NEXT_SEQUENCE + index
+        next_sequence = self._tally[place]
+        # A number other than the first means that another recorder read this group before.
+        reason = "restart" if next_sequence else "overrun"
+        return Group(log_socket, place, Decoder(self._book, self._interfaces.name, next_sequence, reason))
+
+    def _timeout(self) -> float | None:
+        times = [due - time.monotonic() for due, _ in self._settling]
+        if self._log.is_behind:
+            times.append(RETRY_SECONDS)
+        return max(0.0, min(times)) if times else None
+
+    def _read(self, group: Group) -> bool:
+        """Write the lines of what a group has queued, some datagrams at most; False when there is no more."""
+        for _ in range(RECEIVES_IN_A_ROW):
+            try:
+                # With MSG_TRUNC the size is the datagram's own, even where the buffer is smaller.
+                size = group.socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # The queue was full. How many events are missing, the next one's number tells.
+                self._tally.add(Cell.OVERRUNS, 1)
+                continue
+            batch = group.decoder.decode(self._buffer, min(size, len(self._buffer)), time.time_ns())
+            missing = self._log.write(batch.text)
+            self._tally.set(group.place, group.decoder.next_sequence)
+            self._tally.add(Cell.EVENTS, batch.events - missing)
+            self._tally.add(Cell.LOST, batch.lost + missing)
+            self._tally.add(Cell.UNDECODED, batch.undecoded)
+            self._tally.add(Cell.UNRESOLVED, batch.unresolved)
+        return True
+
+    def _settle(self) -> None:
+        """Answer the settle requests whose time has come, when all that is queued has been written."""
+        due = [entry for entry in self._settling if entry[0] <= time.monotonic()]
+        if not due:
+            return
+        end = time.monotonic() + MAX_SETTLE_SECONDS
+        for group in self._groups:
+            while self._read(group) and time.monotonic() < end:
+                pass
+        for entry in due:
+            self._settling.remove(entry)
+            self._send({"id": entry[1], "error": None})
+
+    def _handle_control(self) -> None:
+        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 1)
+        if not message:
+            self._ended = True
+            return
+        request = json.loads(message)
+        if request["do"] == "settle":
+            self._settling.append((time.monotonic() + SETTLE_SECONDS, request["id"]))
+            return
+        error = None
+        try:
+            self._do(request, descriptors)
+        except WgdError as refusal:
+            error = str(refusal)
+        self._send({"id": request["id"], "error": error})
+
+    def _start_reading(self) -> None:
+        """Read the log groups from now on: the file is known, and so are the names that were sent before it."""
+        if not self._is_reading:
+            self._is_reading = True
+            for group in self._groups:
+                self._selector.register(group.socket, selectors.EVENT_READ, partial(self._read, group))
+
+    def _do(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        if request["do"] == "open":
+            self._start_reading()
+            self._log.open(Path(request["path"]))
+        elif request["do"] == "names":
+            with os.fdopen(descriptors[0], "rb") as file:
+                file.seek(0)
+                self._book.add(Names.from_json(file.read()))
+        else:
+            self._log.write(request["line"].encode())
+
+    def _send(self, message: dict[str, Any]) -> None:
+        # The daemon may be busy or gone; its counters are in the tally anyway.
+        with suppress(OSError):
+            self._control.send(json.dumps(message).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+class InterfaceNames:
+    """Names of interface indexes; an interface that is gone keeps its last name, which queued events may still have."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def name(self, index: int) -> str | None:
+        """Return the name of an index, None when it is gone and was never asked for."""
+        try:
+            self._names[index] = socket.if_indextoname(index)
+        except (OSError, OverflowError):
+            return self._names.get(index)
+        return self._names[index]
+
+
+def main(arguments: list[str]) -> None:
+    """Run on the descriptors that the arguments number."""
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    control, tally, *log_sockets = map(int, arguments)
+    try:
+        drop_privileges()
+        recorder = Recorder(
+            socket.socket(fileno=control), Tally(tally), [socket.socket(fileno=number) for number in log_sockets]
+        )
+        recorder.run()
+    except HostError as error:
+        sys.exit(f"the recorder ends: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

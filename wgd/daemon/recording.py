@@ -1,0 +1,222 @@
+"""The daemon's side of the event log: starts the recorder, feeds it, and starts another when it dies.
+
+Enforcement never waits for it: every wait here is bounded, and a recorder that does not answer is replaced by another
+on the same sockets, in which the kernel has gone on queueing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
+from wgd.daemon.tally import Counters, Tally, create_tally
+from wgd.errors import HostError
+from wgd.events.lines import gateway_line
+from wgd.events.names import KEPT, Names
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 10.0
+ANSWER_SECONDS = 3.0
+"""How long a recorder may take for an answer before it is replaced. A settle takes 0.15 s."""
+STOP_SECONDS = 5.0
+RESTART_SECONDS = 1.0
+"""A recorder that ends sooner after its start is followed by another only at the next `check`."""
+MAX_UNANSWERED = 256
+"""How many of the daemon's own lines are kept for a next recorder while none takes them."""
+
+
+class Recording:
+    """The event log of one gateway. The sockets are those of open_nflog, IPv4 first, and belong to this object.
+
+    `refused` says why the file takes no lines at the moment, None when it does.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], path: Path, names: Names) -> None:
+        self.refused: str | None = None
+        self._sockets = tuple(sockets)
+        self._path = path
+        self._tally_descriptor = create_tally()
+        self._tally = Tally(self._tally_descriptor)
+        self._names: dict[str, int] = {}
+        self._keep(names)
+        self._epoll = select.epoll()
+        self._process: RecorderProcess | None = None
+        self._started = 0.0
+        self._ids = count(1)
+        self._unanswered: dict[int, str] = {}
+
+    def start(self) -> None:
+        """Start the recorder and wait until its file is open; raise HostError, with nothing left behind, if not."""
+        try:
+            error = self._answer(self._begin(), START_SECONDS)
+        except (NoAnswerError, OSError) as failure:
+            self.stop()
+            raise HostError("event log", f"the recorder does not start: {failure}") from failure
+        if error is not None:
+            self.stop()
+            raise HostError("logging.path", error)
+
+    def names(self, names: Names) -> None:
+        """Make these the newest names; the recorder knows them when this returns, so that the ruleset may use them."""
+        self._keep(names)
+        self._ask("names", self._names[names.digest])
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Write a line of the gateway itself, with its `object`, `action`, `detail` and `count` as far as given."""
+        line = gateway_line(time.time_ns(), event, object_=fields.pop("object", None), **fields)
+        if len(self._unanswered) >= MAX_UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        identity = next(self._ids)
+        self._unanswered[identity] = line
+        if self._process is not None:
+            try:
+                self._process.send({"id": identity, "do": "write", "line": line})
+            except NoAnswerError as failure:
+                self._replace(str(failure))
+
+    def reopen(self, path: Path | None = None) -> None:
+        """Open the log file anew, after a rotation or at another path; what is refused is logged and tried again."""
+        self._path = path or self._path
+        self._ask("open", path=str(self._path))
+
+    def settle(self) -> Counters:
+        """Wait until everything that the kernel has logged is in the file, and return the counts."""
+        self._ask("settle")
+        return self.counters()
+
+    def counters(self) -> Counters:
+        """Return the counts as they stand, over all recorders since the sockets were opened."""
+        return self._tally.counters()
+
+    def fileno(self) -> int:
+        """Return a descriptor, the same over restarts, that can be read when `handle` has something to do."""
+        return self._epoll.fileno()
+
+    def handle(self) -> None:
+        """Take the recorder's messages; start another when it has ended."""
+        if self._process is not None:
+            try:
+                for message in self._process.receive():
+                    self._take(message)
+            except NoAnswerError as failure:
+                self._replace(str(failure))
+
+    def check(self) -> None:
+        """Do what `handle` does, and start a recorder if none is there; raise HostError when none can be."""
+        self.handle()
+        if self._process is None:
+            self._replace("it has ended")
+        if self._process is None:
+            raise HostError(
+                "event log", "the recorder cannot be started; events are lost when the kernel's queue is full"
+            )
+
+    @property
+    def pid(self) -> int | None:
+        """The recorder's process id."""
+        return self._process.pid if self._process is not None else None
+
+    def stop(self) -> None:
+        """End the recorder, which writes what is queued first, and close the sockets."""
+        if self._process is not None and not self._process.end(STOP_SECONDS):
+            log.error("the recorder did not end by itself: the last events may be missing")
+        self._process = None
+        self._epoll.close()
+        for log_socket in self._sockets:
+            log_socket.close()
+        for descriptor in (*self._names.values(), self._tally_descriptor):
+            os.close(descriptor)
+        self._names.clear()
+
+    def _keep(self, names: Names) -> None:
+        """Keep names in memory that a recorder can read, this one or the next."""
+        descriptor = os.memfd_create(f"wgd-names-{names.digest}")
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(names.to_json())
+        before = self._names.pop(names.digest, None)
+        self._names[names.digest] = descriptor
+        if before is None and len(self._names) > KEPT:
+            before = self._names.pop(next(iter(self._names)))
+        if before is not None:
+            os.close(before)
+
+    def _begin(self) -> int:
+        """Start a recorder and tell it everything it needs; return the id of the request that opens the file.
+
+        Names go before the file, since a recorder reads the log sockets only from then on.
+        """
+        self._started = time.monotonic()
+        self._process = RecorderProcess(self._tally_descriptor, self._sockets)
+        self._epoll.register(self._process, select.EPOLLIN)
+        for descriptor in self._names.values():
+            self._process.send({"id": next(self._ids), "do": "names"}, descriptor)
+        opening = next(self._ids)
+        self._process.send({"id": opening, "do": "open", "path": str(self._path)})
+        for identity, line in self._unanswered.items():
+            self._process.send({"id": identity, "do": "write", "line": line})
+        return opening
+
+    def _replace(self, reason: str) -> None:
+        """End what is there of the recorder and start another, unless that one has only just begun."""
+        if self._process is not None:
+            self._discard()
+            if time.monotonic() - self._started < RESTART_SECONDS:
+                log.error("the recorder has failed again: %s", reason)
+                return
+            log.error("the recorder has failed: %s; starting another", reason)
+        try:
+            self._begin()
+        except (NoAnswerError, OSError) as failure:
+            log.error("the recorder cannot be started: %s", failure)
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._process is not None:
+            self._process.end(0)
+            self._process = None
+
+    def _ask(self, what: str, descriptor: int | None = None, **fields: str) -> None:
+        """Send a request and wait for the answer; a refusal is logged, a recorder that is silent replaced."""
+        if self._process is None:
+            return
+        identity = next(self._ids)
+        try:
+            self._process.send({"id": identity, "do": what, **fields}, descriptor)
+            error = self._answer(identity, ANSWER_SECONDS)
+        except NoAnswerError as failure:
+            self._replace(str(failure))
+        else:
+            if error is not None:
+                log.error("event log: %s", error)
+
+    def _answer(self, identity: int, seconds: float) -> str | None:
+        """Wait for an answer and return the error in it."""
+        if self._process is not None:
+            for message in self._process.receive(time.monotonic() + seconds):
+                if message.get("id") == identity:
+                    error: str | None = message["error"]
+                    return error
+                self._take(message)
+        raise NoAnswerError(f"it has not answered for {seconds:.0f} seconds")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Note what a message of the recorder says."""
+        if "id" in message:
+            self._unanswered.pop(message["id"], None)
+            if message["error"] is not None:
+                log.error("event log: %s", message["error"])
+            return
+        self.refused = message["refused"]
+        if self.refused is not None:
+            log.error("event log: %s; events are counted until it takes lines again", self.refused)
+        else:
+            log.warning("the event log takes lines again")

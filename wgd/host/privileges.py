@@ -1,0 +1,70 @@
+"""Giving up every privilege for good, for the process that reads bytes from the wire (promise 10).
+
+capabilities(7) says what the sets mean, prctl(2) and capset(2) how they are changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from wgd.errors import HostError
+
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_SETPCAP = 8
+_SUBJECT = "privileges"
+
+
+def drop_privileges() -> None:
+    """Set no_new_privs and empty every capability set of this thread; raise HostError when one is not empty after.
+
+    The bounding set can be emptied only by who holds CAP_SETPCAP. Without it that set is left: it limits what an
+    execve may gain, which under no_new_privs with empty inheritable and ambient sets is nothing.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    may_empty_bounding_set = bool(_status()["CapEff"] >> _CAP_SETPCAP & 1)
+    _call(libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _call(libc.prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if may_empty_bounding_set:
+        _empty_bounding_set(libc)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _call(libc.capset, header, (ctypes.c_uint32 * 6)())
+    _verify(bounding_set_too=may_empty_bounding_set)
+
+
+def _empty_bounding_set(libc: ctypes.CDLL) -> None:
+    capability = 0
+    while libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0) >= 0:
+        _call(libc.prctl, _PR_CAPBSET_DROP, capability, 0, 0, 0)
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:
+        raise HostError(_SUBJECT, f"the bounding set cannot be read: {os.strerror(ctypes.get_errno())}")
+
+
+def _verify(*, bounding_set_too: bool) -> None:
+    status = _status()
+    sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+    if bounding_set_too:
+        sets.append("CapBnd")
+    left = [name for name in sets if status[name]]
+    if left or not status["NoNewPrivs"]:
+        raise HostError(
+            _SUBJECT, f"could not be given up: {', '.join(left) or 'NoNewPrivs'} in /proc/thread-self/status"
+        )
+
+
+def _status() -> dict[str, int]:
+    """Return the capability sets and NoNewPrivs of this thread."""
+    lines = Path("/proc/thread-self/status").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines)
+    return {name: int(value, 16) for name, value in pairs if name.startswith("Cap") or name == "NoNewPrivs"}
+
+
+def _call(function: ctypes._NamedFuncPointer, *arguments: object) -> None:
+    if function(*arguments) != 0:
+        raise HostError(_SUBJECT, f"could not be given up: {function.__name__}: {os.strerror(ctypes.get_errno())}")
