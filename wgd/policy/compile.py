@@ -8,11 +8,11 @@ because the kernel's concatenated sets narrow by the first field first (measured
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from wgd.model import AllowRule, Network, PublicKey, ServerConfig
-from wgd.policy.disjoint import disjoint, network_interval, outermost
+from wgd.model import AllowRule, Network, Peer, PublicKey, ServerConfig
+from wgd.policy.disjoint import disjoint, outermost
 from wgd.policy.ruleset import Chain, Element, Interval, KeySet, VerdictMap, digest
 
 ADDRESS_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -86,11 +86,12 @@ def compile_policy(config: ServerConfig) -> Compiled:
         if rules not in names:
             names[rules] = policy_name(rules)
             add_policy(names[rules], rules, chains, sets)
-        for network in peer.allowed_ips:
-            for purpose in QUESTIONS:
-                chain = f"{purpose}_{names[rules]}"
-                if chain in chains:
-                    elements[f"{purpose}{network.version}"][(network_interval(network),)] = chain
+        for family in FAMILIES:
+            for addresses in addresses_of(peer, family):
+                for purpose in QUESTIONS:
+                    chain = f"{purpose}_{names[rules]}"
+                    if chain in chains:
+                        elements[f"{purpose}{family}"][(addresses,)] = chain
     sets |= {f"clients{family}": clients(config, family) for family in FAMILIES}
     maps = {name: VerdictMap((ADDRESS_TYPE[int(name[-1])],), found) for name, found in elements.items()}
     return Compiled(chains, sets, maps)
@@ -98,8 +99,13 @@ def compile_policy(config: ServerConfig) -> Compiled:
 
 def clients(config: ServerConfig, family: int) -> KeySet:
     """Return the set of every client address of `family`, with or without a grant."""
-    networks = (network for peer in config.peers for network in peer.allowed_ips if network.version == family)
-    return KeySet((ADDRESS_TYPE[family],), frozenset((network_interval(network),) for network in networks))
+    found = (addresses for peer in config.peers for addresses in addresses_of(peer, family))
+    return KeySet((ADDRESS_TYPE[family],), frozenset((addresses,) for addresses in found))
+
+
+def addresses_of(peer: Peer, family: int) -> Iterator[Interval]:
+    """Yield a peer's addresses of `family`. Its AllowedIPs may be nested (WireGuard takes that), elements may not."""
+    return outermost(network for network in peer.allowed_ips if network.version == family)
 
 
 def policy_name(rules: Iterable[AllowRule]) -> str:
