@@ -72,12 +72,14 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
             sets[found["set"]["name"]] = KeySet(_fields(found["set"]), frozenset(_elements(found["set"])))
         elif "map" in found:
             verdicts = found["map"]
-            targets = {_element(key): _target(verdict) for key, verdict in verdicts.get("elem", ())}
+            targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
             maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
     return Ruleset(chains, sets, maps)
 
 
 _PRIORITIES = {0: "filter"}
+_OUR_TYPES = frozenset({"ipv4_addr", "ipv6_addr", "inet_service", "inet_proto"})
+"""Somebody may put sets of any type into our table; a listing that has them must still be read, to be put right."""
 
 
 def _hook(chain: dict[str, Any]) -> str | None:
@@ -92,7 +94,12 @@ def _fields(typed: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _elements(typed: dict[str, Any]) -> Iterator[Element]:
-    return map(_element, typed.get("elem", ()))
+    return map(_element, _listed(typed))
+
+
+def _listed(typed: dict[str, Any]) -> Any:
+    """Return the listed elements; none of a type that no set of ours has: its fields tell it from any wish."""
+    return typed.get("elem", ()) if _OUR_TYPES.issuperset(_fields(typed)) else ()
 
 
 def _element(value: Any) -> Element:
@@ -123,9 +130,10 @@ def _number(value: int | str) -> int:
     return int(value) if value.isdigit() else int(ip_address(value))
 
 
-def _target(verdict: dict[str, Any]) -> str:
+def _target(verdict: Any) -> str:
     """Return the chain that a verdict jumps to; what is not one of our jumps never equals a wish."""
-    return str(verdict["jump"]["target"]) if "jump" in verdict else json.dumps(verdict)
+    is_jump = isinstance(verdict, dict) and "jump" in verdict
+    return str(verdict["jump"]["target"]) if is_jump else json.dumps(verdict)
 
 
 def _reason(error: str) -> str:
