@@ -37,21 +37,33 @@ _SEQ_BYTES, _TIMESTAMP_BYTES = 4, 16
 
 
 class _Family(NamedTuple):
-    """How the plain header of one IP version is read; positions are in bytes from its beginning."""
+    """How the plain header of one IP version is read; positions are in bytes from its beginning.
 
-    bytes_before_protocol: int
-    fixed_bits: bytes
+    `fixed` and `plain`: the header's bits before the protocol that a plain one has, and what they are.
+    """
+
+    fixed: bytes
+    plain: bytes
     length_end: int
     length_added: int
     rest: str
     shortest: int
 
+    @property
+    def bytes_before_protocol(self) -> int:
+        return len(self.fixed)
 
-# Version 4 without options: length at 2, flags and fragment offset at 6, protocol at 9, addresses at 12.
-_IPV4 = _Family(9, bytes.fromhex("ff 00 0000 0000 3fff 00"), 4, 0, "B2x8sHH", 24)
+    def is_plain(self, payload: bytes) -> bool:
+        header = payload[: self.bytes_before_protocol]
+        return len(payload) >= self.shortest and all(
+            byte & bits == wanted for byte, bits, wanted in zip(header, self.fixed, self.plain, strict=True)
+        )
+
+
+# Version 4 without options, no fragment: length at 2, flags and offset at 6, protocol at 9, addresses at 12.
+_IPV4 = _Family(bytes.fromhex("ff00 0000 0000 3fff 00"), bytes.fromhex("4500 0000 0000 0000 00"), 4, 0, "B2x8sHH", 24)
 # Version 6: payload length at 4, next header at 6, addresses at 8.
-_IPV6 = _Family(6, bytes.fromhex("f0 000000 0000"), 6, 40, "Bx32sHH", 44)
-_FAMILIES = {0x45: _IPV4, **{0x60 | traffic_class: _IPV6 for traffic_class in range(16)}}
+_IPV6 = _Family(bytes.fromhex("f000 0000 0000"), bytes.fromhex("6000 0000 0000"), 6, 40, "Bx32sHH", 44)
 
 
 Unpack = Callable[[bytes | bytearray, int], tuple[bytes, bytes, int, bytes, int, int]]
@@ -94,8 +106,9 @@ def learn(message: bytes) -> Layout | None:
     if HEAD_ATTRIBUTES.intersection(kinds):
         return None
     payload_start, payload_end = between[-1][1:]
-    family = _FAMILIES.get(message[payload_start]) if payload_start < payload_end else None
-    if family is None or payload_end - payload_start < family.shortest or align(payload_end) != align(len(message)):
+    payload = message[payload_start:payload_end]
+    family = next((family for family in (_IPV4, _IPV6) if family.is_plain(payload)), None)
+    if family is None or align(payload_end) != align(len(message)):
         return None
     values = {kind: (start, end) for kind, start, end in between}
     if not _has_size(values[SEQ], _SEQ_BYTES) or (
@@ -138,7 +151,7 @@ def _mask(between: list[tuple[int, int, int]], head_end: int, family: _Family) -
     for _, start, _ in between:
         header = start - ATTRIBUTE_HEADER.size - head_end
         mask[header : header + ATTRIBUTE_HEADER.size] = b"\xff" * ATTRIBUTE_HEADER.size
-    return int.from_bytes(mask + family.fixed_bits, "big")
+    return int.from_bytes(mask + family.fixed, "big")
 
 
 def _has_size(value: tuple[int, int], size: int) -> bool:
