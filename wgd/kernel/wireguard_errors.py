@@ -7,6 +7,7 @@ import os
 
 from wgd.errors import KernelError
 
+_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # which Linux gives the number of ENOTSUP too
 _WORDS = {
     errno.EACCES: "permission denied; wgd must run as root or as user wgd with CAP_NET_ADMIN",
     errno.EPERM: "permission denied; wgd must run as root or as user wgd with CAP_NET_ADMIN",
@@ -20,5 +21,5 @@ _WORDS = {
 
 def refusal(subject: str, code: int) -> KernelError:
     """Return the error for the errno `code` (positive) that the device of `subject`, or its peer, answered with."""
-    name = errno.errorcode.get(code, f"errno {code}")
+    name = _NAMES.get(code, f"errno {code}")
     return KernelError(subject, f"{name}: {_WORDS.get(code, os.strerror(code))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from wgd.model import Endpoint, Network
+from wgd.model import Endpoint, Network, SecretKey
 from wgd.plan.state import Device, DeviceChange, DevicePeer, PeerChange
 
 _Peers = Mapping[bytes, DevicePeer]
@@ -26,10 +26,21 @@ def change(desired: Device, actual: Device, previous: Device | None = None) -> D
     before = _by_key(previous.peers) if previous is not None else {}
     private_key, listen_port = desired.private_key, desired.listen_port
     return DeviceChange(
-        private_key=None if private_key == actual.private_key else private_key,
+        private_key=None if _same_key(private_key, actual.private_key) else private_key,
         listen_port=None if listen_port == actual.listen_port else listen_port,
         peers=(*_removed(wanted, actual.peers), *_set(desired.peers, there, before)),
     )
+
+
+def _same_key(wanted: SecretKey | None, there: SecretKey | None) -> bool:
+    """Whether both are one private key: WireGuard clamps a key that it is given (RFC 7748, section 5)."""
+    if wanted is None or there is None:
+        return wanted == there
+    return _clamped(wanted.raw) == _clamped(there.raw)
+
+
+def _clamped(key: bytes) -> bytes:
+    return bytes((key[0] & 248, *key[1:-1], key[-1] & 127 | 64))
 
 
 def _by_key(peers: Iterable[DevicePeer]) -> dict[bytes, DevicePeer]:

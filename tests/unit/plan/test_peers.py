@@ -82,6 +82,11 @@ def test_a_private_key_or_port_that_is_not_wanted_is_left() -> None:
     assert not change(replace(actual, private_key=None, listen_port=None), actual)
 
 
+def test_a_private_key_that_wireguard_clamped_is_no_difference() -> None:
+    given, clamped = SecretKey(b"\xff" * 32), SecretKey(b"\xf8" + b"\xff" * 30 + b"\x7f")
+    assert not change(replace(device(), private_key=given), replace(device(), private_key=clamped))
+
+
 def test_a_new_peer_is_created_with_everything_it_has() -> None:
     new = peer(
         2, "fd00::/64", "10.0.0.2/32", endpoint=HOME, persistent_keepalive=25, preshared_key=SecretKey(b"p" * 32)
