@@ -59,8 +59,8 @@ def network(text: str) -> Network:
     address, length = _split(text)
     try:
         if isinstance(address, IPv4Address):
-            return IPv4Network((address, length))
-        return IPv6Network((address, length))
+            return IPv4Network((int(address), length))
+        return IPv6Network((int(address), length))
     except ValueError:
         whole = ip_network((address, length), strict=False)
         raise RefusedError(
@@ -75,8 +75,8 @@ def host_address(text: str) -> AddressWithPrefix:
     if address.is_unspecified or address.is_multicast or address.is_loopback:
         raise RefusedError(f"cannot be an interface's address: {shown(text)} is unspecified, multicast or loopback")
     if isinstance(address, IPv6Address):
-        return _with_host_part(text, IPv6Interface((address, length)))
-    return _with_host_part(text, IPv4Interface((address, length)))
+        return _with_host_part(text, IPv6Interface((int(address), length)))
+    return _with_host_part(text, IPv4Interface((int(address), length)))
 
 
 def _with_host_part(text: str, interface: AddressWithPrefix) -> AddressWithPrefix:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, NamedTuple
 
 import voluptuous
 
@@ -22,8 +21,7 @@ IPV4, IPV6 = 4, 6
 _WITH_PORTS = ", ".join(word for word, number in PROTOCOLS.items() if number in PORT_PROTOCOLS)
 
 
-@dataclass(frozen=True)
-class Allowed:
+class Allowed(NamedTuple):
     """An `allow` entry without its place; the fields are AllowRule's."""
 
     to: Network

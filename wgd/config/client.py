@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import voluptuous
 
-from wgd.config.addresses import endpoint, network
+from wgd.config.addresses import endpoint, host_address, network
 from wgd.config.interface import INTERFACE_FIELDS, check_addresses, read_interface
-from wgd.config.schema import Reader, RefusedError, Section, mapping, one_or_more, unsupported
+from wgd.config.schema import Reader, RefusedError, Section, mapping, some, unsupported
 from wgd.config.text import SourceFile, read
 from wgd.config.tree import Tree
 from wgd.config.values import (
@@ -24,9 +25,11 @@ from wgd.config.values import (
     name as plain_name,
 )
 from wgd.errors import ConfigError, Problem
-from wgd.model import ClientConfig, Network, Routes, ServerPeer
+from wgd.model import ClientConfig, Network, Place, Routes, ServerPeer
 
 __all__ = ["SourceFile", "load_client"]
+
+T = TypeVar("T")
 
 _LONGEST_INTERFACE_NAME = 15
 
@@ -53,8 +56,8 @@ _SERVER = Section(
     {
         "public_key": public_key,
         "preshared_key_file": file_path,
-        "endpoint": one_or_more(endpoint),
-        "allowed_ips": one_or_more(_allowed_network),
+        "endpoint": some,
+        "allowed_ips": some,
         "persistent_keepalive": persistent_keepalive,
     },
     required=("public_key", "endpoint", "allowed_ips"),
@@ -82,10 +85,9 @@ def load_client(name: str, file: SourceFile) -> ClientConfig:
     interface = _section(reader, _INTERFACE, top, "interface")
     server = _section(reader, _SERVER, top, "server")
     routes = _section(reader, _ROUTES, top, "routes")
-    addresses = []
-    if "address" in interface:
-        paths = reader.item_paths(("interface", "address"), top["interface"]["address"])
-        addresses = [(found, reader.place(path)) for found, path in zip(interface["address"], paths, strict=True)]
+    addresses = _items(reader, host_address, interface, ("interface", "address"))
+    endpoints = _items(reader, endpoint, server, ("server", "endpoint"))
+    allowed_ips = _items(reader, _allowed_network, server, ("server", "allowed_ips"))
     reader.problems += check_addresses(addresses, interface.get("mtu"), reader.place(("interface", "mtu")))
     if reader.problems:
         raise ConfigError(reader.problems)
@@ -95,8 +97,8 @@ def load_client(name: str, file: SourceFile) -> ClientConfig:
         interface=read_interface({"name": default_name, **interface}, addresses, reader.place(("interface",))),
         server=ServerPeer(
             public_key=server["public_key"],
-            endpoints=tuple(server["endpoint"]),
-            allowed_ips=tuple(dict.fromkeys(server["allowed_ips"])),
+            endpoints=tuple(found for found, _place in endpoints),
+            allowed_ips=tuple(dict.fromkeys(found for found, _place in allowed_ips)),
             preshared_key_file=server.get("preshared_key_file"),
             persistent_keepalive=server.get("persistent_keepalive"),
             place=reader.place(("server",)),
@@ -108,3 +110,10 @@ def load_client(name: str, file: SourceFile) -> ClientConfig:
 def _section(reader: Reader, section: Section, top: dict[str, Any], key: str) -> dict[str, Any]:
     """Return the values of a section; of one that is missing or no mapping at all, nothing: that is noted already."""
     return reader.section(section, top[key], (key,)) if key in top else {}
+
+
+def _items(
+    reader: Reader, validator: Callable[[Tree], T], values: dict[str, Any], path: tuple[str, str]
+) -> list[tuple[T, Place]]:
+    """Return the values of a key that takes one or several, each with its place; none when the key is not there."""
+    return reader.items(validator, values[path[1]], path) if path[1] in values else []

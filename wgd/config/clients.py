@@ -47,7 +47,7 @@ class Clients:
         self._groups = dict.fromkeys(members, ())
         order, cycles = nesting_order(members)
         for cycle, place in cycles:
-            path = " -> ".join([*cycle, cycle[0]])
+            path = " -> ".join(shown(group) for group in [*cycle, cycle[0]])
             self._problem(place, f"the groups contain each other: {path}; take one of them out")
         for group in order:
             self._groups[group] = self.resolve(members[group])

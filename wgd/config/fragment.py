@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from wgd.config.addresses import literal_endpoint, peer_network
+from wgd.config.addresses import host_address, literal_endpoint, peer_network
 from wgd.config.drafts import Fragment, PeerDraft
 from wgd.config.interface import INTERFACE_FIELDS
 from wgd.config.policy import read_policy
-from wgd.config.schema import Reader, Section, mapping, one_or_more, sequence, unsupported
+from wgd.config.schema import Reader, RefusedError, Section, mapping, sequence, some, unsupported
 from wgd.config.text import SourceFile, read
 from wgd.config.tree import Tree
 from wgd.config.values import (
@@ -24,7 +24,7 @@ from wgd.config.values import (
     routing_mark,
     routing_table,
 )
-from wgd.model import AuthzMode, Forwarding, Peer
+from wgd.model import AuthzMode, Forwarding, Network, Peer
 
 LARGEST_PRIORITY = 32762
 """The last `routing.priority`: our rules take four numbers, and the host's main table is looked up at 32766."""
@@ -61,7 +61,7 @@ _PEER = Section(
     {
         "name": name,
         "public_key": public_key,
-        "allowed_ips": one_or_more(peer_network),
+        "allowed_ips": some,
         "preshared_key_file": file_path,
         "endpoint": literal_endpoint,
         "persistent_keepalive": persistent_keepalive,
@@ -85,8 +85,7 @@ def read_fragment(source: SourceFile) -> Fragment:
         values = reader.section(section, section_tree, (section_name,))
         written += [(section_name, key) for key in section_tree if key in section.fields]
         if "address" in values:
-            paths = reader.item_paths((section_name, "address"), section_tree["address"])
-            addresses = [(value, reader.place(path)) for value, path in zip(values.pop("address"), paths, strict=True)]
+            addresses = reader.items(host_address, values.pop("address"), (section_name, "address"))
         settings |= {(section_name, key): value for key, value in values.items()}
     peers = tuple(_peer(reader, item, index) for index, item in enumerate(top.get("peers", [])))
     policy = read_policy(reader, top.get("policy", {}))
@@ -110,26 +109,25 @@ def _peer(reader: Reader, item: Tree, index: int) -> PeerDraft:
     before = len(reader.problems)
     values = reader.section(_PEER, item, path)
     place = reader.place(path)
-    networks = values.get("allowed_ips", [])
-    paths = (
-        reader.item_paths((*path, "allowed_ips"), item["allowed_ips"]) if networks and isinstance(item, dict) else []
-    )
-    for found, found_path in zip(networks, paths, strict=True):
-        if found.prefixlen == 0:
-            reader.problem(found_path, f"{found} claims every address there is: name the client's own addresses")
+    networks = []
+    if "allowed_ips" in values:
+        networks = reader.items(_client_network, values.pop("allowed_ips"), (*path, "allowed_ips"))
     peer = None
     if len(reader.problems) == before:
-        peer = Peer(**{**values, "allowed_ips": tuple(networks)}, place=place)
+        peer = Peer(**values, allowed_ips=tuple(network for network, _place in networks), place=place)
     return PeerDraft(
         place=place,
         name=values.get("name"),
         name_place=reader.place((*path, "name")),
         public_key=values.get("public_key"),
         key_place=reader.place((*path, "public_key")),
-        allowed_ips=tuple(
-            (found, reader.place(found_path))
-            for found, found_path in zip(networks, paths, strict=True)
-            if found.prefixlen
-        ),
+        allowed_ips=tuple(networks),
         peer=peer,
     )
+
+
+def _client_network(value: Tree) -> Network:
+    found = peer_network(value)
+    if found.prefixlen == 0:
+        raise RefusedError(f"{found} claims every address there is: name the client's own addresses")
+    return found

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wgd.config.addresses import host_address
 from wgd.config.peers import problem_at, repeated, where
-from wgd.config.schema import Validator, one_or_more
+from wgd.config.schema import Validator, some
 from wgd.config.values import file_path, integer, interface_name, one_of, port
 from wgd.errors import Problem
 from wgd.model import AddressWithPrefix, Backend, Interface, Place
@@ -19,7 +18,7 @@ SMALLEST_MTU_IPV6 = 1280
 
 INTERFACE_FIELDS: dict[str, Validator] = {
     "name": interface_name,
-    "address": one_or_more(host_address),
+    "address": some,
     "listen_port": port,
     "private_key_file": file_path,
     "mtu": integer(SMALLEST_MTU, 65535),

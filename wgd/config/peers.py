@@ -64,7 +64,7 @@ def _overlapping(drafts: Sequence[PeerDraft], claims: Sequence[Claim]) -> Iterat
             continue
         told.add(later.place)
         owner = drafts[earlier.owner].name
-        named = f"peer {owner}" if owner else "the peer"
+        named = f"peer {shown(owner)}" if owner else "the peer"
         yield problem_at(
             later.place,
             f"{later.network} overlaps {earlier.network} of {named} at {where(earlier.place)}: it must have one owner",

@@ -9,7 +9,7 @@ from typing import Any
 from wgd.config.addresses import literal_address
 from wgd.config.allow import IPV4, allow_entry, family_protocol
 from wgd.config.drafts import PolicyTestDraft, References, RuleDraft
-from wgd.config.schema import Reader, Section, mapping, one_or_more, sequence, unsupported
+from wgd.config.schema import Reader, Section, mapping, sequence, some, unsupported
 from wgd.config.tree import Tree
 from wgd.config.values import name, port, protocol, reference, rule_name, verdict
 from wgd.model import ICMPV6, PORT_PROTOCOLS, AllowRule, Place
@@ -18,7 +18,7 @@ _POLICY = Section({"groups": mapping, "rules": sequence, "tests": sequence})
 _RULE = Section(
     {
         "name": rule_name,
-        "client_id": one_or_more(reference),
+        "client_id": some,
         "allow": sequence,
         "allow_from": unsupported,
         "until": unsupported,
@@ -27,7 +27,7 @@ _RULE = Section(
 )
 _TEST = Section(
     {
-        "client_id": one_or_more(reference),
+        "client_id": some,
         "to": literal_address,
         "proto": protocol,
         "port": port,
@@ -60,20 +60,13 @@ def _groups(reader: Reader, tree: dict[str, Tree]) -> Iterator[tuple[str, Refere
     for group, members in tree.items():
         path = ("policy", "groups", group)
         reader.value(name, group, path)
-        items = reader.value(sequence, members, path) or []
-        found = []
-        for index, item in enumerate(items):
-            member = reader.value(reference, item, (*path, index))
-            if member is not None:
-                found.append((member, reader.place((*path, index))))
-        yield group, tuple(found)
+        yield group, tuple(reader.items(reference, reader.value(sequence, members, path) or [], path))
 
 
-def _references(reader: Reader, values: dict[str, Any], item: Tree, path: tuple[str | int, ...]) -> References:
-    if "client_id" not in values or not isinstance(item, dict):
+def _references(reader: Reader, values: dict[str, Any], path: tuple[str | int, ...]) -> References:
+    if "client_id" not in values:
         return ()
-    paths = reader.item_paths((*path, "client_id"), item["client_id"])
-    return tuple((found, reader.place(where)) for found, where in zip(values["client_id"], paths, strict=True))
+    return tuple(reader.items(reference, values["client_id"], (*path, "client_id")))
 
 
 def _rule(reader: Reader, item: Tree, index: int) -> RuleDraft:
@@ -81,7 +74,7 @@ def _rule(reader: Reader, item: Tree, index: int) -> RuleDraft:
     values = reader.section(_RULE, item, path)
     return RuleDraft(
         name=values.get("name"),
-        clients=_references(reader, values, item, path),
+        clients=_references(reader, values, path),
         allow=tuple(_allow(reader, values.get("allow", []), path)),
         place=reader.place(path),
         name_place=reader.place((*path, "name")),
@@ -89,7 +82,7 @@ def _rule(reader: Reader, item: Tree, index: int) -> RuleDraft:
 
 
 def _allow(reader: Reader, items: list[Tree], rule_path: tuple[str | int, ...]) -> Iterator[AllowRule]:
-    lines = reader.document.item_lines((*rule_path, "allow"))
+    lines = reader.document.item_lines((*rule_path, "allow"), len(items))
     file = reader.document.file
     prefix = f"policy.rules[{rule_path[-1]}].allow["
     for index, item in enumerate(items):
@@ -107,10 +100,11 @@ def _tests(reader: Reader, items: list[Tree]) -> Iterator[PolicyTestDraft]:
         _check_port(reader, values, item, path)
         if "to" in values and values.get("proto") == ICMPV6 and values["to"].version == IPV4:
             reader.problem((*path, "proto"), "is IPv6's and the destination is IPv4: write icmp")
+        clients = _references(reader, values, path)
         if len(reader.problems) > before:
             continue
         yield PolicyTestDraft(
-            clients=_references(reader, values, item, path),
+            clients=clients,
             to=values["to"],
             proto=family_protocol(values["to"].version, values["proto"]),
             port=values.get("port"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import voluptuous
@@ -15,6 +15,7 @@ from wgd.errors import Problem
 from wgd.model import Place
 
 T = TypeVar("T")
+EMPTY_LIST = "is an empty list: give a value or remove the key"
 Validator = Callable[[Tree], Any]
 
 
@@ -112,6 +113,18 @@ def flat(error: voluptuous.Invalid) -> list[voluptuous.Invalid]:
     return list(error.errors) if isinstance(error, voluptuous.MultipleInvalid) else [error]
 
 
+def path_of(error: voluptuous.Invalid) -> list[str | int]:
+    """Return an error's path; voluptuous names a missing key by its marker."""
+    return [step.schema if isinstance(step, voluptuous.Marker) else step for step in error.path]
+
+
+def some(value: Tree) -> Tree:
+    """Return one value or a list of at least one as it is; `Reader.items` validates what is in it."""
+    if isinstance(value, list) and not value:
+        raise RefusedError(EMPTY_LIST)
+    return value
+
+
 def one_or_more(validator: Callable[[Tree], T]) -> Callable[[Tree], list[T]]:
     """Return a validator of one value or a list of at least one."""
 
@@ -119,7 +132,7 @@ def one_or_more(validator: Callable[[Tree], T]) -> Callable[[Tree], list[T]]:
         if not isinstance(value, list):
             return [validator(value)]
         if not value:
-            raise RefusedError("is an empty list: give a value or remove the key")
+            raise RefusedError(EMPTY_LIST)
         return each(value, validator)
 
     return validate
@@ -140,12 +153,6 @@ class Reader:
         """Return where `path` is written."""
         return Place(self.document.file, self.document.line(path), dotted(path))
 
-    def item_paths(self, path: Sequence[str | int], written: Tree) -> list[tuple[str | int, ...]]:
-        """Return the path of every value of a `one_or_more`: the items' of a list, else the one value's own."""
-        if isinstance(written, list):
-            return [(*path, index) for index in range(len(written))]
-        return [tuple(path)]
-
     def section(self, section: Section, value: Tree, path: Path) -> dict[str, Any]:
         """Return the values of the keys that are right; what is wrong with the others is noted."""
         try:
@@ -153,10 +160,10 @@ class Reader:
         except voluptuous.Invalid as invalid:
             errors = flat(invalid)
         for error in errors:
-            self.problem([*path, *error.path], section.text_of(error))
+            self.problem([*path, *path_of(error)], section.text_of(error))
         if not isinstance(value, dict):
             return {}
-        wrong = {error.path[0] for error in errors}
+        wrong = {path_of(error)[0] for error in errors}
         return {key: section.fields[key](item) for key, item in value.items() if key not in wrong}
 
     def value(self, validator: Callable[[Tree], T], value: Tree, path: Path) -> T | None:
@@ -165,5 +172,13 @@ class Reader:
             return validator(value)
         except voluptuous.Invalid as invalid:
             for error in flat(invalid):
-                self.problem([*path, *error.path], str(error.msg))
+                self.problem([*path, *path_of(error)], str(error.msg))
         return None
+
+    def items(self, validator: Callable[[Tree], T], value: Tree, path: Path) -> list[tuple[T, Place]]:
+        """Return what is right in one value or a list, each with its place; what is wrong is noted."""
+        listed = (
+            [((*path, index), item) for index, item in enumerate(value)] if isinstance(value, list) else [(path, value)]
+        )
+        found = [(self.value(validator, item, where), where) for where, item in listed]
+        return [(item, self.place(where)) for item, where in found if item is not None]

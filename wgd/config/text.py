@@ -67,12 +67,13 @@ class Document:
             marks = found
         return marks
 
-    def item_lines(self, path: Path) -> list[int]:
-        """Return the lines of all items of the list at `path`; of anything else, none."""
+    def item_lines(self, path: Path, count: int) -> list[int]:
+        """Return the lines of the `count` members of the list at `path`."""
         marks = self._marks(path)
-        if isinstance(marks, int) or isinstance(marks[1], dict):
-            return []
-        return [mark if isinstance(mark, int) else mark[0] for mark in marks[1]]
+        if isinstance(marks, int):
+            return [marks] * count
+        members = marks[1].values() if isinstance(marks[1], dict) else marks[1]
+        return [mark if isinstance(mark, int) else mark[0] for mark in members]
 
 
 def parse(file: str, text: bytes) -> Document:
@@ -138,6 +139,8 @@ def _build(builder: Builder, text: bytes) -> None:
     except yaml.MarkedYAMLError as error:
         # Only the fixed phrase and the line: a snippet of the text could hold a key.
         line = error.problem_mark.line if error.problem_mark is not None else 0
+        if any(problem.line == line + 1 and problem.text == QUOTE_ADDRESS for problem in builder.problems):
+            raise UnreadableError from None
         builder.stop(line + 1, f"is not valid YAML: {error.problem}{_hint(text, line)}")
 
 

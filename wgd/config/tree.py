@@ -14,7 +14,7 @@ MAX_DEPTH = 32
 
 Tree = str | list["Tree"] | dict[str, "Tree"]
 Marks = int | tuple[int, "list[Marks] | dict[str, Marks]"]
-"""The line of a scalar, or the line of a list or mapping and the marks of its members."""
+"""The line of a scalar or of what is written on one line, else the line of a list or mapping and its members' marks."""
 
 QUOTE_ADDRESS = 'an IPv6 address with :: needs quotes here, as in "fd80::1/64"'
 
@@ -26,7 +26,7 @@ class UnreadableError(Exception):
 class _Frame:
     """A list or mapping that is still open; `key` is the mapping's key that waits for its value."""
 
-    __slots__ = ("flow", "key", "key_line", "line", "marks", "value")
+    __slots__ = ("flow", "key", "key_line", "line", "marks", "on_one_line", "value")
 
     def __init__(self, *, mapping: bool, line: int, flow: bool) -> None:
         self.value: dict[str, Tree] | list[Tree] = {} if mapping else []
@@ -35,6 +35,7 @@ class _Frame:
         self.flow = flow
         self.key: str | None = None
         self.key_line = 0
+        self.on_one_line = True
 
 
 class Builder:
@@ -108,7 +109,7 @@ class Builder:
     def close(self) -> None:
         """Take the end of the innermost list or mapping."""
         frame = self.stack.pop()
-        self._put(frame.value, (frame.line, frame.marks))
+        self._put(frame.value, frame.line if frame.on_one_line else (frame.line, frame.marks))
 
     def _put(self, value: Tree, marks: Marks) -> None:
         if not self.stack:
@@ -118,6 +119,7 @@ class Builder:
         if isinstance(frame.value, list) and isinstance(frame.marks, list):
             frame.value.append(value)
             frame.marks.append(marks)
+            frame.on_one_line &= marks == frame.line
         elif isinstance(frame.value, dict) and isinstance(frame.marks, dict) and frame.key is not None:
             if frame.key in frame.value:
                 first = frame.marks[frame.key]
@@ -125,7 +127,8 @@ class Builder:
                 self.problem(frame.key_line, f"is given twice, first in line {first_line}: keep one", self.here())
             else:
                 frame.value[frame.key] = value
-                frame.marks[frame.key] = frame.key_line if isinstance(marks, int) else marks
+                frame.marks[frame.key] = marks = frame.key_line if isinstance(marks, int) else marks
+                frame.on_one_line &= marks == frame.line
             frame.key = None
 
     def _decoration(self, event: Any, line: int) -> None:

@@ -175,7 +175,8 @@ def file_path(text: str) -> str:
 
 
 port = integer(1, _MAX_PORT)
-_any_table = integer(1, 2**32 - 2)
+_first_table = integer(1, 2**32 - 2)
+_any_table = integer(1, 2**32 - 1)
 _any_mark = integer(1, 2**32 - 1)
 
 
@@ -206,7 +207,7 @@ def routing_mark(text: str) -> int:
 @leaf
 def routing_table(text: str) -> int:
     """Return a table that, like the one after it, is none of the kernel's own (rtnetlink(7): RT_TABLE_*)."""
-    table: int = _any_table(text)
+    table: int = _first_table(text)
     for number in (table, table + 1):
         if number in _KERNEL_TABLES:
             raise RefusedError(f"must not be {table}: {number} is the kernel's table, and wgd uses two in a row")
