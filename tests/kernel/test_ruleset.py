@@ -22,8 +22,7 @@ HELD = st.sampled_from([frozenset(), frozenset({4}), frozenset({4, 6})])
 NAMESPACE = f"wgdt{os.getpid()}nft"
 real_kernel = settings(
     max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
