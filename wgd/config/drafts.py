@@ -21,7 +21,6 @@ References = tuple[tuple[Reference, Place], ...]
 class PeerDraft:
     """A peer as written; `peer` is None when something about it is wrong."""
 
-    place: Place
     name: str | None
     name_place: Place
     public_key: PublicKey | None

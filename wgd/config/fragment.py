@@ -108,15 +108,13 @@ def _peer(reader: Reader, item: Tree, index: int) -> PeerDraft:
     path = ("peers", index)
     before = len(reader.problems)
     values = reader.section(_PEER, item, path)
-    place = reader.place(path)
     networks = []
     if "allowed_ips" in values:
         networks = reader.items(_client_network, values.pop("allowed_ips"), (*path, "allowed_ips"))
     peer = None
     if len(reader.problems) == before:
-        peer = Peer(**values, allowed_ips=tuple(network for network, _place in networks), place=place)
+        peer = Peer(**values, allowed_ips=tuple(network for network, _place in networks), place=reader.place(path))
     return PeerDraft(
-        place=place,
         name=values.get("name"),
         name_place=reader.place((*path, "name")),
         public_key=values.get("public_key"),

@@ -177,8 +177,7 @@ class Reader:
 
     def items(self, validator: Callable[[Tree], T], value: Tree, path: Path) -> list[tuple[T, Place]]:
         """Return what is right in one value or a list, each with its place; what is wrong is noted."""
-        listed = (
-            [((*path, index), item) for index, item in enumerate(value)] if isinstance(value, list) else [(path, value)]
-        )
-        found = [(self.value(validator, item, where), where) for where, item in listed]
+        paths = [(*path, index) for index in range(len(value))] if isinstance(value, list) else [path]
+        listed = value if isinstance(value, list) else [value]
+        found = [(self.value(validator, item, where), where) for item, where in zip(listed, paths, strict=True)]
         return [(item, self.place(where)) for item, where in found if item is not None]

