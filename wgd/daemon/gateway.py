@@ -164,7 +164,11 @@ class Gateway:
         change = forwarding.desired_settings(desired.config, settings, originals)
         self._tunnel.memory.change(settings=forwarding.before(change, settings, originals))
         sysctl.write_settings(change)
-        sysctl.write_settings(forwarding.no_longer_held(desired.config, settings, originals))
+        given_back = forwarding.no_longer_held(desired.config, settings, originals)
+        sysctl.write_settings(given_back, missing_ok=True)
+        # From now on these are the operator's: a later repair or stop must not write them again.
+        kept = {name: value for name, value in self._originals().items() if name not in given_back}
+        self._tunnel.memory.change(settings=kept)
         if desired.config.forwarding is Forwarding.MANUAL:
             for family in sorted(forwarding.missing_families(desired.config, sysctl.read_settings())):
                 log.warning(

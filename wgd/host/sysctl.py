@@ -24,7 +24,7 @@ def read_settings() -> dict[str, str]:
         for path in sorted(ROOT.glob(f"{family}/conf/*")):
             for name in names:
                 found |= _read(path / name)
-    return found | _read(ROOT / "ipv4/ip_forward")
+    return found | _read(ROOT / "ipv4/ip_forward") | _read(ROOT / "ipv4/conf/all/accept_redirects")
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Which sysctls the gateway needs, in which order, and what they were (promise 11).
 
 Facts this rests on, from the kernel's Documentation/networking/ip-sysctl.rst and its source:
-- Writing ipv4/ip_forward or ipv6/conf/all/forwarding writes `forwarding` of every interface too.
+- Writing ipv4/ip_forward or ipv6/conf/all/forwarding writes `forwarding` of every interface too, and the first of them
+  ipv4/conf/all/accept_redirects (net/ipv4/devinet.c, inet_forward_change).
 - An interface that forwards ignores router advertisements unless its accept_ra is 2, and the switch purges the
   default route it has learned: accept_ra has to change before.
 - With rp_filter on (the larger of `all` and the interface's own counts), the reverse lookup must see our mark, or
@@ -18,6 +19,9 @@ SWITCHES = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 ON, OFF = "1", "0"
 ACCEPT_RA_DESPITE_FORWARDING = "2"
 TEMPLATES = ("all", "default")
+ACCEPT_REDIRECTS = "ipv4/conf/all/accept_redirects"
+CHANGED_WITH_SWITCH = frozenset({"forwarding", "accept_ra", "accept_redirects"})
+"""The settings of an interface that a switch changes, or that are changed because of it."""
 
 
 def forwarded_families(config: ServerConfig) -> frozenset[int]:
@@ -70,9 +74,18 @@ def _source_marks(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def no_longer_held(config: ServerConfig, settings: Mapping[str, str], originals: Mapping[str, str]) -> dict[str, str]:
-    """Return the switches to put back because the config has no use for them any more."""
+    """Return what to write, in this order, so that the switches that the config has no use for are put back."""
     held = held_families(config, settings, originals)
-    return {name: originals[name] for family, name in SWITCHES.items() if name in originals and family not in held}
+    given_up = {family for family, switch in SWITCHES.items() if switch in originals and family not in held}
+    return restore(
+        {name: value for name, value in originals.items() if any(_goes_with(name, family) for family in given_up)}
+    )
+
+
+def _goes_with(name: str, family: int) -> bool:
+    """Tell whether a sysctl is the family's switch or changes with it."""
+    folder, _, setting = name.rpartition("/")
+    return name == SWITCHES[family] or (folder.startswith(f"ipv{family}/conf/") and setting in CHANGED_WITH_SWITCH)
 
 
 def restore(originals: Mapping[str, str]) -> dict[str, str]:
@@ -88,9 +101,11 @@ def before(changes: Mapping[str, str], settings: Mapping[str, str], originals: M
     """Return `originals` with what `changes` is about to overwrite; what is noted already stays.
 
     With a switch goes what every interface of its family had, if it was not what the switch leaves behind when it is
-    turned back.
+    turned back, and whether redirects were accepted: turning IPv4's back leaves that on.
     """
     noted = {name: settings[name] for name in changes if name in settings}
+    if SWITCHES[4] in changes:
+        noted[ACCEPT_REDIRECTS] = settings[ACCEPT_REDIRECTS]
     for family, switch in SWITCHES.items():
         if switch in changes:
             noted |= {
