@@ -59,7 +59,11 @@ class Reach:
     def resolved(self) -> None:
         """Take the resolver's answer; call it when the resolver is readable."""
         answer = self.resolver.answer()
-        if isinstance(answer, HostError):
+        if self.resolver.asked != self._wanted:
+            # A reload has changed the endpoints since: this answer is about those of the old config.
+            if self._attempt is None:
+                self.resolver.ask(self._wanted)
+        elif isinstance(answer, HostError):
             self._say(f"{answer}; trying again")
         elif answer:
             self._try(answer)

@@ -23,13 +23,19 @@ def resolve(endpoint: Endpoint) -> tuple[Endpoint, ...]:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
     except socket.gaierror as error:
         raise HostError(endpoint.host, f"cannot be resolved: {error.strerror}") from error
+    except UnicodeError as error:
+        raise HostError(endpoint.host, f"cannot be resolved: it is no host name ({error})") from error
     return tuple(dict.fromkeys(Endpoint(str(address[0]), endpoint.port) for *_, address in found))
 
 
 class Resolver:
-    """Resolves a list of endpoints in the background; `fileno` becomes readable when `answer` has it."""
+    """Resolves a list of endpoints in the background; `fileno` becomes readable when `answer` has it.
+
+    `asked` is what the answer, or the look-up that still runs, is about.
+    """
 
     def __init__(self) -> None:
+        self.asked: tuple[Endpoint, ...] = ()
         self._read, self._write = socket.socketpair()
         self._answer: Answer | None = None
         self._running = False
@@ -47,7 +53,8 @@ class Resolver:
         """Begin to resolve `endpoints`, unless that is going on already."""
         if not self._running:
             self._running = True
-            threading.Thread(target=self._work, args=(tuple(endpoints),), daemon=True).start()
+            self.asked = tuple(endpoints)
+            threading.Thread(target=self._work, args=(self.asked,), daemon=True).start()
 
     def answer(self) -> Answer:
         """Return every literal endpoint found, in order, or the error when there is none. Call it when readable."""
