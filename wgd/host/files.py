@@ -23,15 +23,19 @@ MAX_KEY_BYTES = 256
 def read_source(path: Path, name: str | None = None) -> SourceFile:
     """Return a config file's bytes under the name that events use; raise HostError when it cannot be read."""
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise HostError(str(path), f"is larger than {MAX_CONFIG_BYTES >> 20} MiB; that is no config file")
-        return SourceFile(str(path), name or path.name, path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise HostError(str(path), f"cannot be read: {error.strerror}") from error
+    if len(content) > MAX_CONFIG_BYTES:
+        raise HostError(str(path), f"is larger than {MAX_CONFIG_BYTES >> 20} MiB; that is no config file")
+    return SourceFile(str(path), name or path.name, content)
 
 
 def read_server_sources(path: Path) -> tuple[SourceFile, ...]:
     """Return the main file and its drop-ins: for DIR/server.yaml DIR/server.d/*.yaml, in order of their names."""
+    if not path.name:
+        raise HostError(str(path), "is a folder; name the config file in it")
     folder = path.with_suffix(".d")
     try:
         found = sorted(entry for entry in folder.iterdir() if entry.suffix == ".yaml" and entry.name[0] != ".")
@@ -48,7 +52,7 @@ def read_key(path: Path) -> SecretKey:
     Raise HostError when it cannot be read, holds no key, or is open to more than its owner and the daemon's own group.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             _refuse_exposed(path, status)
             content = file.read(MAX_KEY_BYTES + 1)
@@ -58,6 +62,11 @@ def read_key(path: Path) -> SecretKey:
         return SecretKey(key_bytes(content.decode("ascii", "replace").strip()))
     except ValueError as error:
         raise HostError(str(path), f"holds no WireGuard key: its content {error}; make one with wg genkey") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_exposed(path: Path, status: os.stat_result) -> None:
@@ -113,12 +122,18 @@ class Note:
         try:
             self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            Path(temporary).replace(self.path)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(content, file)
+                Path(temporary).replace(self.path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
         except OSError as error:
             raise HostError(str(self.path), f"cannot be written: {error.strerror}") from error
 
     def delete(self) -> None:
         """Delete the file; nothing happens when there is none."""
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise HostError(str(self.path), f"cannot be deleted: {error.strerror}") from error
