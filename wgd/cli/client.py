@@ -27,7 +27,7 @@ def connection_name(text: str) -> str:
     """Return `text` if it can name a connection; it becomes part of file names."""
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            "a name has up to 63 letters, digits, '.', '_' and '-', and begins with neither"
+            "a name has up to 63 letters, digits, '.', '_' and '-', and begins with a letter or digit"
         )
     return text
 
