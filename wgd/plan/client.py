@@ -11,6 +11,9 @@ from wgd.model import Address, ClientConfig, Endpoint, Network, SecretKey
 from wgd.plan import peers, routing
 from wgd.plan.state import CLIENT_PROTOCOL, Device, DeviceAddress, DevicePeer, Link, Route
 
+IP6_RT_PRIO_USER = 1024
+"""linux/ipv6_route.h"""
+
 
 @dataclass(frozen=True)
 class Desired:
@@ -65,11 +68,16 @@ def desired_routes(config: ClientConfig) -> tuple[Route, ...]:
             network,
             config.routes.table,
             device=config.interface.name,
-            metric=config.routes.metric,
+            metric=_as_read_back(config.routes.metric, network),
             protocol=CLIENT_PROTOCOL,
         )
         for network in config.server.allowed_ips
     )
+
+
+def _as_read_back(metric: int, network: Network) -> int:
+    """Return the metric that a route shows: IPv6 cannot tell no metric from its default, and kernel/links.py gives 0."""
+    return 0 if isinstance(network, IPv6Network) and metric == IP6_RT_PRIO_USER else metric
 
 
 def missing(wanted: Desired, actual: Actual) -> Iterator[str]:
