@@ -1,0 +1,117 @@
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+
+import pytest
+
+from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
+from wgd.model import Endpoint, SecretKey
+from wgd.plan.gateway import Actual, Desired, Difference, Keys, desired, differences, our_routes, our_rules
+from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule
+
+PRIVATE, PRESHARED = SecretKey(b"p" * 32), SecretKey(b"s" * 32)
+SETTINGS = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/all/src_valid_mark": "0",
+}
+ORIGINALS = {"ipv4/ip_forward": "0", "ipv6/conf/all/forwarding": "0"}
+
+
+@pytest.fixture
+def wanted() -> Desired:
+    config = server_config(rule(allow("10.20.0.0/24", 6, 80)))
+    config = replace(config, interface=replace(config.interface, mtu=1380))
+    return desired(config, Keys(PRIVATE, {CLIENTS[1]: PRESHARED}), frozenset({4, 6}))
+
+
+@pytest.fixture
+def reached(wanted: Desired) -> Actual:
+    """A kernel that holds exactly what is wanted."""
+    link = Link(7, "wgd0", "wireguard", 1380, up=True)
+    return Actual(link, wanted.device, wanted.addresses, wanted.routes, wanted.rules, wanted.ruleset, SETTINGS)
+
+
+def found(wanted: Desired, actual: Actual) -> list[Difference]:
+    return list(differences(wanted, actual, ORIGINALS))
+
+
+def test_the_device_has_every_peer_with_its_preshared_key(wanted: Desired) -> None:
+    peers = wanted.device.peers
+    assert [peer.public_key for peer in peers] == list(CLIENTS)
+    assert [peer.preshared_key for peer in peers] == [None, PRESHARED, None]
+    assert (wanted.device.private_key, wanted.device.listen_port) == (PRIVATE, 51820)
+
+
+def test_a_kernel_that_holds_everything_differs_in_nothing(wanted: Desired, reached: Actual) -> None:
+    assert found(wanted, reached) == []
+
+
+def test_what_clients_do_is_no_difference(wanted: Desired, reached: Actual) -> None:
+    busy = replace(wanted.device.peers[0], endpoint=Endpoint("192.0.2.9", 4711), last_handshake=9.0, rx_bytes=5)
+    device = replace(wanted.device, peers=(busy, *wanted.device.peers[1:]))
+    assert found(wanted, replace(reached, device=device)) == []
+
+
+def test_a_missing_table_is_one_difference_and_the_first(wanted: Desired, reached: Actual) -> None:
+    assert found(wanted, replace(reached, ruleset=None, routes=()))[0] == Difference("table", "table")
+
+
+def test_each_missing_rule_is_named(wanted: Desired, reached: Actual) -> None:
+    (difference,) = found(wanted, replace(reached, rules=reached.rules[1:]))
+    assert difference == Difference("rule", "routing rule 7780 (IPv4) is missing")
+
+
+def test_missing_and_left_over_routes_are_named(wanted: Desired, reached: Actual) -> None:
+    extra = Route(ip_network("10.99.0.0/24"), 7780, device="wgd0")
+    details = [difference.detail for difference in found(wanted, replace(reached, routes=(*reached.routes[1:], extra)))]
+    assert details == [
+        "unicast 10.80.0.2/32 in table 7780 is missing",
+        "unicast 10.99.0.0/24 in table 7780 is left over",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"link": None}, "wgd0 is missing"),
+        ({"link": Link(7, "wgd0", "wireguard", 1380, up=False)}, "wgd0 is down"),
+        ({"link": Link(7, "wgd0", "wireguard", 1420, up=True)}, "wgd0 has MTU 1420 instead of 1380"),
+    ],
+)
+def test_a_link_that_is_not_as_it_should_be_is_named(
+    wanted: Desired, reached: Actual, changes: dict[str, object], detail: str
+) -> None:
+    assert found(wanted, replace(reached, **changes)) == [Difference("link", detail)]
+
+
+@pytest.mark.parametrize("changes", [{"private_key": SecretKey(b"x" * 32)}, {"listen_port": 1}, {"private_key": None}])
+def test_another_key_or_port_is_told_without_the_key(
+    wanted: Desired, reached: Actual, changes: dict[str, object]
+) -> None:
+    device = replace(wanted.device, **changes)
+    assert found(wanted, replace(reached, device=device)) == [
+        Difference("link", "wgd0 has another private key or listen port")
+    ]
+
+
+def test_a_missing_peer_is_named_by_its_public_key(wanted: Desired, reached: Actual) -> None:
+    device = replace(wanted.device, peers=wanted.device.peers[1:])
+    assert found(wanted, replace(reached, device=device)) == [Difference("peer", str(CLIENTS[0]))]
+
+
+def test_a_missing_address_is_named_and_one_of_the_operators_is_not(wanted: Desired, reached: Actual) -> None:
+    theirs = DeviceAddress(ip_interface("10.99.0.1/24"))
+    actual = replace(reached, addresses=(theirs, *reached.addresses[1:]))
+    assert found(wanted, actual) == [Difference("address", "10.80.0.1/24 is missing")]
+
+
+def test_forwarding_that_somebody_switched_off_is_named(wanted: Desired, reached: Actual) -> None:
+    actual = replace(reached, settings={**SETTINGS, "ipv4/ip_forward": "0"})
+    assert found(wanted, actual) == [Difference("forwarding", "ipv4/ip_forward")]
+
+
+def test_the_hosts_own_routes_and_rules_are_not_ours(wanted: Desired) -> None:
+    foreign = Route(ip_network("10.80.0.0/24"), 7780, protocol=4), RoutingRule(4, 7780, "lookup", 254, protocol=0)
+    assert our_routes((*wanted.routes, foreign[0])) == wanted.routes
+    assert our_rules((*wanted.rules, foreign[1])) == wanted.rules
