@@ -76,7 +76,7 @@ def desired_routes(config: ClientConfig) -> tuple[Route, ...]:
 
 
 def _as_read_back(metric: int, network: Network) -> int:
-    """Return the metric that a route shows: IPv6 cannot tell no metric from its default, and kernel/links.py gives 0."""
+    """Return the metric that a route shows: IPv6 cannot tell its default from none, and kernel/links.py gives 0."""
     return 0 if isinstance(network, IPv6Network) and metric == IP6_RT_PRIO_USER else metric
 
 
