@@ -41,7 +41,7 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
     if all(fragment.complete for fragment in fragments):
         problems += _missing(fragments, {problem.path for problem in problems})
     problems += _given_twice(fragments)
-    settings = {path: value for fragment in reversed(fragments) for path, value in fragment.settings.items()}
+    settings = {path: value for fragment in fragments for path, value in fragment.settings.items()}
     given = _first_given(fragments)
     addresses = [located for fragment in fragments for located in fragment.addresses]
     problems += check_addresses(addresses, _part(settings, "interface").get("mtu"), given.get(("interface", "mtu")))

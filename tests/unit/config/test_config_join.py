@@ -7,6 +7,9 @@ from ipaddress import ip_interface, ip_network
 import pytest
 from config_files import INTERFACE, SERVER, key, key_text, peer, server, server_problems
 
+from wgd.config.groups import nesting_order
+from wgd.model import NOWHERE, Place
+
 PEERS = "peers:\n" + peer(2) + peer(3)
 
 
@@ -154,6 +157,14 @@ def test_groups_that_contain_each_other_are_told_with_their_path() -> None:
     three, alone = server_problems(f"{SERVER}{PEERS}policy:\n{groups}{rules('group:a')}")
     assert "policy.groups.c[0]: the groups contain each other: 'a' -> 'b' -> 'c' -> 'a'; take one" in three
     assert "policy.groups.d[0]: the groups contain each other: 'd' -> 'd'; take one" in alone
+
+
+def test_inner_groups_come_before_outer_ones_and_each_once() -> None:
+    def members(*groups: str) -> list[tuple[str, Place]]:
+        return [(f"group:{group}", NOWHERE) for group in groups]
+
+    groups = {"top": members("left", "right"), "left": members("base"), "right": members("base"), "base": members()}
+    assert nesting_order(groups) == (["base", "left", "right", "top"], [])
 
 
 def test_groups_nested_thousands_deep_are_resolved() -> None:

@@ -153,6 +153,11 @@ def test_deep_nesting_is_a_problem_and_not_a_crash(text: str) -> None:
     assert len(problems(text)) == 1
 
 
+def test_nesting_beyond_any_use_is_named() -> None:
+    assert problems("a: " + "[" * 40 + "]" * 40) == ["f:1: is nested more than 32 levels deep"]
+    assert problems("a: " + "[" * 31 + "]" * 31) == []
+
+
 def test_a_file_above_the_limit_is_refused_before_it_is_parsed() -> None:
     assert problems(b"[" * (MAX_BYTES + 1)) == [
         "f:1: is larger than 64 MiB: split it into drop-ins or check what wrote it"

@@ -237,6 +237,7 @@ def test_what_resembles_a_key_is_never_shown() -> None:
     assert shown(key_text(7)) == HIDDEN
     assert shown("aGFsZiBvZiBhIGtleSE1") == HIDDEN
     assert dotted(["peers", 0, key_text(7)]) == "peers[0].(hidden)"
+    assert dotted(["A" * 43]) == HIDDEN
 
 
 def test_shown_values_are_escaped_and_short() -> None:
