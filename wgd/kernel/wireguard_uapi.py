@@ -16,7 +16,7 @@ from wgd.errors import KernelError
 from wgd.kernel.wireguard_errors import refusal
 from wgd.kernel.wireguard_text import decode_device, encode_peer
 from wgd.model import SecretKey
-from wgd.plan.state import Device, DeviceChange, PeerChange
+from wgd.plan.state import Device, DeviceChange
 
 DIRECTORY = Path("/run/wireguard")
 TIMEOUT = 5.0
@@ -37,7 +37,7 @@ class UserspaceWireGuard:
 
     def read(self, name: str) -> Device:
         """Return the device `name` with all its peers; raise KernelError when no daemon answers for it."""
-        return decode_device(name, self._request(name, name, b"get=1\n\n"))
+        return decode_device(name, self._request(name, b"get=1\n\n"))
 
     def apply(self, name: str, change: DeviceChange) -> None:
         """Set `change` on device `name`; an empty change sends nothing.
@@ -45,9 +45,8 @@ class UserspaceWireGuard:
         Raises KernelError with the daemon's errno; requests before the one that failed stay applied, and a daemon may
         have taken the beginning of that one too.
         """
-        for number, (lines, peers) in enumerate(_requests(change)):
-            subject = str(peers[0].public_key) if number and len(peers) == 1 else name
-            self._request(name, subject, "\n".join(("set=1", *lines, "\n")).encode("ascii"))
+        for lines in _requests(change):
+            self._request(name, "\n".join(("set=1", *lines, "\n")).encode("ascii"))
 
     def close(self) -> None:
         """Nothing is held open between requests."""
@@ -67,7 +66,7 @@ class UserspaceWireGuard:
             raise _unreachable(name, path, error) from error
         return connection
 
-    def _request(self, name: str, subject: str, request: bytes) -> str:
+    def _request(self, name: str, request: bytes) -> str:
         """Send one request and return the answer's lines before its `errno=0`."""
         with self._connect(name) as connection:
             try:
@@ -82,7 +81,7 @@ class UserspaceWireGuard:
         if not answer.endswith(_END) or not code.removeprefix("-").isdigit():
             raise KernelError(name, "the userspace WireGuard broke off its answer; look at its log")
         if int(code) != 0:
-            raise refusal(subject, abs(int(code)))
+            raise refusal(name, abs(int(code)))
         return body
 
 
@@ -112,12 +111,12 @@ def _receive(connection: socket.socket) -> bytes:
     return bytes(answer)
 
 
-def _requests(change: DeviceChange) -> Iterator[tuple[list[str], list[PeerChange]]]:
-    """Give the lines of every `set` with its peers; the first one carries the device's own fields."""
+def _requests(change: DeviceChange) -> Iterator[list[str]]:
+    """Give the lines of every `set`; the first one carries the device's own fields."""
     lines = list(_device_lines(change.private_key, change.listen_port))
     peers = iter(change.peers)
     while (batch := list(islice(peers, PEERS_PER_REQUEST))) or lines:
-        yield lines + [line for peer in batch for line in encode_peer(peer)], batch
+        yield lines + [line for peer in batch for line in encode_peer(peer)]
         lines = []
 
 

@@ -141,6 +141,12 @@ def test_an_allowed_ip_that_moves_is_set_at_its_new_peer_alone() -> None:
     assert change(desired, actual).peers == (PeerChange(key(2), allowed_ips=(ip_network("10.9.0.0/24"),)),)
 
 
+def test_an_allowed_ip_that_a_new_peer_takes_over_is_set_there_alone() -> None:
+    actual = device(peer(1, "10.0.0.1/32", "10.9.0.0/24"))
+    found = change(device(peer(1, "10.0.0.1/32"), peer(2, "10.9.0.0/24")), actual)
+    assert [step.public_key for step in found.peers] == [key(2)]
+
+
 def test_a_swap_of_allowed_ips_comes_out_right() -> None:
     actual = device(peer(1, "10.0.0.1/32"), peer(2, "10.0.0.2/32"))
     desired = device(peer(1, "10.0.0.2/32"), peer(2, "10.0.0.1/32"))
