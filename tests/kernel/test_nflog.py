@@ -324,6 +324,12 @@ def test_after_a_rename_and_reopen_no_line_is_lost_or_doubled(nodes, log):
     assert all(written)
 
 
+def test_stopping_writes_what_the_kernel_still_holds_back(nodes, log):
+    send(nodes["alice"], LAN, count=1_000)
+    log.recording.stop()
+    assert log.told() == (1_000, 0)
+
+
 def test_the_recorder_that_reads_the_wire_holds_no_capability(log):
     status = Path(f"/proc/{log.recording.pid}/status").read_text().splitlines()
     values = dict(line.split(":\t", 1) for line in status if line.startswith(("Cap", "NoNewPrivs")))

@@ -42,8 +42,10 @@ class EventLog:
 
     def write(self, text: bytes) -> int:
         """Append lines, after those that tell of earlier losses; return how many lines of `text` are not there."""
-        debts = self._take_debts()
+        debts = self._debts()
         rest, error = self._file.append(debts + text) if self._file is not None else (debts + text, None)
+        for place in range(len(REASONS)):
+            self._tally.set(Cell.UNWRITTEN + place, 0)
         missing = rest.splitlines(keepends=True)
         lost_lines = [line for line in missing if _LOST in line[:_LOST_BEFORE]]
         for line in lost_lines:
@@ -60,12 +62,8 @@ class EventLog:
         if self._file is not None:
             self._file.close()
 
-    def _take_debts(self) -> bytes:
-        """Return the lines for what was lost and not yet told, and count it as told."""
-        text = ""
-        for place, reason in enumerate(REASONS):
-            count = self._tally[Cell.UNWRITTEN + place]
-            if count:
-                text += lost_line(time_text(time.time_ns()), count, reason)
-                self._tally.set(Cell.UNWRITTEN + place, 0)
-        return text.encode()
+    def _debts(self) -> bytes:
+        """Return the lines for what was lost and has not been told."""
+        time_now = time_text(time.time_ns())
+        counts = ((reason, self._tally[Cell.UNWRITTEN + place]) for place, reason in enumerate(REASONS))
+        return "".join(lost_line(time_now, count, reason) for reason, count in counts if count).encode()

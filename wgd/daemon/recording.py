@@ -126,7 +126,9 @@ class Recording:
         return self._process.pid if self._process is not None else None
 
     def stop(self) -> None:
-        """End the recorder, which writes what is queued first, and close the sockets."""
+        """End the recorder, which writes what is queued first, and close the sockets; a second call does nothing."""
+        if self._epoll.closed:
+            return
         if self._process is not None and not self._process.end(STOP_SECONDS):
             log.error("the recorder did not end by itself: the last events may be missing")
         self._process = None

@@ -33,7 +33,6 @@ from wgd.events.nflog_message import (
 )
 
 HEAD_ATTRIBUTES = frozenset({PACKET_HDR, PREFIX, IFINDEX_INDEV, IFINDEX_OUTDEV})
-_SEQ_BYTES, _TIMESTAMP_BYTES = 4, 16
 
 
 class _Family(NamedTuple):
@@ -101,20 +100,16 @@ def learn(message: bytes) -> Layout | None:
     head_end = _head_end(message)
     between = [entry for entry in attributes(message) if entry[1] > head_end]
     kinds = [kind for kind, _, _ in between]
-    if not between or kinds[-1] != PAYLOAD or SEQ not in kinds or len(set(kinds)) != len(kinds):
+    if not between or kinds[-1] != PAYLOAD or SEQ not in kinds:
         return None
     if HEAD_ATTRIBUTES.intersection(kinds):
         return None
     payload_start, payload_end = between[-1][1:]
     payload = message[payload_start:payload_end]
     family = next((family for family in (_IPV4, _IPV6) if family.is_plain(payload)), None)
-    if family is None or align(payload_end) != align(len(message)):
+    if family is None:
         return None
     values = {kind: (start, end) for kind, start, end in between}
-    if not _has_size(values[SEQ], _SEQ_BYTES) or (
-        TIMESTAMP in values and not _has_size(values[TIMESTAMP], _TIMESTAMP_BYTES)
-    ):
-        return None
     middle_end = payload_start + family.bytes_before_protocol
     mask = _mask(between, head_end, family)
     return Layout(
@@ -152,7 +147,3 @@ def _mask(between: list[tuple[int, int, int]], head_end: int, family: _Family) -
         header = start - ATTRIBUTE_HEADER.size - head_end
         mask[header : header + ATTRIBUTE_HEADER.size] = b"\xff" * ATTRIBUTE_HEADER.size
     return int.from_bytes(mask + family.fixed, "big")
-
-
-def _has_size(value: tuple[int, int], size: int) -> bool:
-    return value[1] - value[0] == size

@@ -61,20 +61,21 @@ def _ipv6(payload: bytes) -> Packet:
 
 def _ipv6_transport(header: int, rest: bytes) -> tuple[int | None, bytes]:
     """Pass over extension headers: the protocol (None when the bytes end before it) and its bytes."""
-    later_fragment = False
     while header in IPV6_EXTENSION_HEADERS:
         if len(rest) < 4:  # noqa: PLR2004 as far as the fragment offset
             return None, b""
-        if header == _FRAGMENT:
-            later_fragment = later_fragment or bool(_PORTS.unpack_from(rest)[1] & _IPV6_OFFSET)
-            size = 8
-        else:
-            size = 4 * (rest[1] + 2) if header == _AUTHENTICATION else 8 * (rest[1] + 1)
-        header = rest[0]
-        if later_fragment:
-            return (None if header in IPV6_EXTENSION_HEADERS else header), b""
-        rest = rest[size:]
+        following = rest[0]
+        if header == _FRAGMENT and _PORTS.unpack_from(rest)[1] & _IPV6_OFFSET:
+            return (None if following in IPV6_EXTENSION_HEADERS else following), b""
+        rest = rest[_extension_length(header, rest) :]
+        header = following
     return header, rest
+
+
+def _extension_length(header: int, rest: bytes) -> int:
+    if header == _FRAGMENT:
+        return 8
+    return 4 * (rest[1] + 2) if header == _AUTHENTICATION else 8 * (rest[1] + 1)
 
 
 def _ports_and_type(protocol: int | None, transport: bytes) -> tuple[int | None, int | None, int | None]:

@@ -2,18 +2,35 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from event_schema import checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nflog_messages import DIGEST, DONE, INTERFACES, NOW, book, ipv4, ipv6, message, numbered, plain_line, some_names
+from nflog_messages import (
+    ALICE,
+    DIGEST,
+    DONE,
+    INTERFACES,
+    NOW,
+    attribute,
+    book,
+    config,
+    ipv4,
+    ipv6,
+    message,
+    numbered,
+    plain_line,
+    some_names,
+)
 
 from wgd.events import decoder as decoder_module
 from wgd.events import resolver as resolver_module
 from wgd.events.decoder import Batch, Decoder
-from wgd.events.names import Names, NamesBook
+from wgd.events.names import Names, NamesBook, names
+from wgd.model import AllowRule, Policy, Rule
 
 PORTS = struct.pack("!HHI", 50000, 53, 0)
 PACKETS = [
@@ -111,6 +128,28 @@ def test_a_spoofed_source_is_nobodys_denial() -> None:
     assert (entry["event"], entry["verdict"]) == ("deny", "deny")
     assert "client" not in entry
     assert "client_id" not in entry
+
+
+def everything_allowed() -> NamesBook:
+    known = config()
+    rule = Rule("all", (ALICE,), (AllowRule(ip_network("0.0.0.0/0")),))
+    made = NamesBook()
+    made.add(names(replace(known, policy=Policy((rule,))), DIGEST))
+    return made
+
+
+def test_a_packet_towards_a_client_is_not_covered_by_what_the_client_may_reach() -> None:
+    packet = ipv4("10.20.0.10", "10.80.0.2")
+    (entry,) = checked(decode(message(packet, indev=2, outdev=7), decoder(everything_allowed())).text)
+    assert entry["client"] == "alice"
+    assert "rule" not in entry
+
+
+def test_a_rule_for_a_network_is_not_what_opened_the_gateway_itself() -> None:
+    made = decoder(everything_allowed())
+    forwarded, delivered = checked(decode(numbered([{}, {"outdev": None}]), made).text)
+    assert forwarded["rule"] == "all[0]"
+    assert "rule" not in delivered
 
 
 @pytest.mark.parametrize("prefix", ["open would_deny", "deny deny"])
@@ -269,6 +308,52 @@ def test_changed_bytes_give_valid_lines_or_counts_and_the_same_by_both_ways(
     first, second = decode(data, fresh), decode(data, learned)
     checked(first.text)
     assert first == second
+
+
+def in_order(attributes: list[tuple[int, bytes]]) -> bytes:
+    body = b"\2\0\0\x64" + b"".join(attribute(kind, value) for kind, value in attributes)
+    return struct.pack("=IHHII", 16 + len(body), 0x0400, 0, 0, 0) + body
+
+
+PREFIXES = st.sampled_from([f"{start} {DIGEST}\0".encode() for start in ("deny deny", "open allow")])
+ATTRIBUTES = st.lists(
+    st.one_of(
+        st.tuples(st.just(10), PREFIXES),
+        st.tuples(st.sampled_from([2, 4, 5]), st.sampled_from([b"\0\0\0\2", b"\0\0\0\7"])),
+        st.tuples(st.just(12), st.just(bytes(4))),
+        st.tuples(st.just(9), st.sampled_from([ipv4(), ipv4("10.20.0.10", "10.80.0.2"), ipv4(protocol=1)])),
+    ),
+    max_size=8,
+)
+
+
+@given(ATTRIBUTES.flatmap(lambda one: st.tuples(st.just(one), st.permutations(one))), ATTRIBUTES)
+@settings(max_examples=150)
+def test_attributes_in_any_order_and_number_are_read_as_the_walk_reads_them(
+    permuted: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]], other: list[tuple[int, bytes]]
+) -> None:
+    learned = decoder()
+    for attributes in (*permuted, other, *permuted, other):
+        data = in_order(attributes)
+        learned.next_sequence = 0
+        assert decode(data, learned) == decode(data)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_attribute_in_an_unusual_place_is_not_overlooked(place: int) -> None:
+    usual = [(1, bytes(4)), (12, bytes(4)), (9, ipv4())]
+    prefixes = [(10, f"{start} {DIGEST}\0".encode()) for start in ("deny deny", "open allow")]
+    made = decoder()
+    for prefix in (*prefixes, *prefixes):
+        made.next_sequence = 0
+        (entry,) = checked(decode(in_order([*usual[:place], prefix, *usual[place:]]), made).text)
+        assert prefix[1].decode().startswith(f"{entry['event']} {entry['verdict']} ")
+
+
+def test_a_layout_is_learned_once() -> None:
+    made = decoder()
+    decode(numbered([{"indev": number} for number in range(100)]), made)
+    assert [len(layouts) for layouts in made._layouts.values()] == [1]
 
 
 @given(st.binary(max_size=300))
