@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from wgd.events.nflog_message import (
@@ -32,6 +32,7 @@ from wgd.events.nflog_message import (
     attributes,
 )
 
+MAX_FORMS = 256
 HEAD_ATTRIBUTES = frozenset({PACKET_HDR, PREFIX, IFINDEX_INDEV, IFINDEX_OUTDEV})
 
 
@@ -125,7 +126,7 @@ def learn(message: bytes) -> Layout | None:
     )
 
 
-@cache
+@lru_cache(MAX_FORMS)
 def _unpack(form: str) -> Unpack:
     return struct.Struct(form).unpack_from
 
