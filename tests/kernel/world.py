@@ -17,10 +17,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,21 +95,22 @@ class Process:
 
 
 class Service(Process):
-    """A daemon with a service manager's ear: what it notifies is kept in `notified`."""
+    """A daemon with a service manager's ear: the lines that it notifies are kept in `notified`."""
 
     def __init__(self, command: list[str], log: Path) -> None:
         self._path = log.with_suffix(".notify")
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ear.bind(str(self._path))
         self.notified: list[str] = []
+        # A daemon whose manager does not listen blocks when the socket's queue is full.
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         # A watchdog of a second makes the daemon read the kernel back twice as often.
         super().__init__(command, log, {"NOTIFY_SOCKET": str(self._path), "WATCHDOG_USEC": "1000000"})
 
-    def hear(self) -> list[str]:
-        """Return everything notified so far, a list of lines."""
-        while select.select([self._ear], [], [], 0)[0]:
-            self.notified += self._ear.recv(65536).decode().splitlines()
-        return self.notified
+    def _listen(self) -> None:
+        while datagram := self._ear.recv(65536):
+            self.notified += datagram.decode().splitlines()
 
     def wait_ready(self) -> Service:
         """Wait for READY=1; fail with the daemon's own words when it ends instead."""
@@ -117,22 +118,25 @@ class Service(Process):
         def ready() -> bool:
             if self.code is not None:
                 raise AssertionError(f"ended with {self.code} before it was ready:\n{self.output}")
-            return "READY=1" in self.hear()
+            return "READY=1" in self.notified
 
         wait_until(f"READY=1 ({self.log})", ready)
         return self
 
     def reload(self) -> str:
         """Send HUP and return what was logged until the daemon was ready again."""
-        self.hear()
         before, length = self.notified.count("READY=1"), len(self.output)
         self.send(signal.SIGHUP)
-        wait_until("READY=1 after HUP", lambda: self.hear().count("READY=1") > before)
+        wait_until("READY=1 after HUP", lambda: self.notified.count("READY=1") > before)
         return self.output[length:]
 
     def close(self) -> None:
+        """Stop listening."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", str(self._path))
+        self._listener.join()
         self._ear.close()
-        self._path.unlink(missing_ok=True)
+        self._path.unlink()
 
 
 class Node:
