@@ -150,6 +150,10 @@ def test_a_route_to_a_part_of_allowed_ips_is_told() -> None:
     assert told == "10.20.0.0/25 goes around the tunnel, by a route of the host (dev eth0)"
 
 
+def test_a_route_to_just_the_same_network_is_a_conflict_and_no_bypass() -> None:
+    assert list(bypasses(CONFIG, [foreign("10.20.0.0/24")])) == []
+
+
 def test_a_route_through_the_tunnel_or_in_another_table_goes_around_nothing() -> None:
     through, elsewhere = foreign("10.20.0.0/25", device="wgd-office"), foreign("10.20.0.0/25", table=100)
     assert list(bypasses(CONFIG, [through, elsewhere])) == []

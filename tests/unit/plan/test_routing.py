@@ -93,7 +93,7 @@ def test_a_foreign_rule_that_asks_for_our_bit_is_refused() -> None:
         refuse(RoutingRule(4, 100, "lookup", 100, 0x10000001, 0xFFFFFFFF, protocol=STATIC))
 
 
-@pytest.mark.parametrize(("mark", "mask"), [(1, 0xFF), (0xCA6C, 0xFFFFFFFF), (0, 0)])
+@pytest.mark.parametrize(("mark", "mask"), [(1, 0xFF), (0xCA6C, 0xFFFFFFFF), (0, 0), (MARK, 0xFF)])
 def test_a_foreign_rule_about_other_bits_is_none_of_ours(mark: int, mask: int) -> None:
     refuse(RoutingRule(4, 100, "lookup", 100, mark, mask, protocol=STATIC))
 
