@@ -321,3 +321,51 @@ class TestReady:
             lambda: sum("failing" in line for line in daemon.notified) > 2,
         )
         assert daemon.notified.count("WATCHDOG=1") == fed
+
+
+class TestReloadOfLogging:
+    def deny(self, world, port):
+        assert not reaches(world.alice, world.lan, World.LAN[0], port)
+
+    def test_goes_on_in_another_file(self, world):
+        daemon = world.serve()
+        world.connect(world.alice)
+        first, world.events = world.events, world.scratch / "elsewhere.jsonl"
+        world.configure(POLICY)
+        daemon.reload()
+        self.deny(world, 9101)
+        world.event(event="deny", dst_port=9101)
+        assert "9101" not in first.read_text()
+
+    def test_to_a_file_that_cannot_be_opened_is_refused(self, world):
+        daemon = world.serve()
+        world.connect(world.alice)
+        first, world.events = world.events, world.scratch / "missing" / "events.jsonl"
+        world.configure(POLICY)
+        assert "reload refused" in daemon.reload()
+        world.events = first
+        self.deny(world, 9102)
+        world.event(event="deny", dst_port=9102)
+
+    def test_goes_on_in_other_groups(self, world):
+        daemon = world.serve()
+        world.connect(world.alice)
+        text = world.server_yaml.read_text()
+        world.server_yaml.write_text(text.replace("logging: {", "logging: {nflog_group: 300, "))
+        assert "reloaded" in daemon.reload()
+        self.deny(world, 9103)
+        world.event(event="deny", dst_port=9103)
+
+    def test_can_be_switched_off_and_on(self, world):
+        daemon = world.serve()
+        world.connect(world.alice)
+        text = world.server_yaml.read_text()
+        world.server_yaml.write_text(text.replace("logging_enabled: true", "logging_enabled: false"))
+        daemon.reload()
+        assert "log" not in world.gateway("nft", "list", "chain", "inet", "wgd", "deny")
+        self.deny(world, 9104)
+        world.server_yaml.write_text(text)
+        daemon.reload()
+        self.deny(world, 9105)
+        world.event(event="deny", dst_port=9105)
+        assert not [line for line in world.lines() if line.get("dst_port") == 9104]

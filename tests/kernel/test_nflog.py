@@ -24,8 +24,8 @@ from world import Node, cable, wait_until
 
 from wgd.daemon.recording import Recording
 from wgd.errors import ConflictError
-from wgd.events.names import Client, Destination, NamedRule, Names, Prefix
 from wgd.kernel.nflog import open_nflog
+from wgd.policy.names import Client, Destination, NamedRule, Names, Prefix
 
 GROUP = 400
 DIGEST = "1f2e3d4c"

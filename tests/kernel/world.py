@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tests.unit.events.event_schema import checked
+
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 DEADLINE = 20.0
@@ -341,9 +343,8 @@ class World:
         return next((int(line.split()[1]) for line in lines if line.startswith(self.keys[client.name])), 0)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return every event of the log so far."""
-        text = self.events.read_text() if self.events.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        """Return every event of the log so far; each must be what the schema says."""
+        return checked(self.events.read_bytes()) if self.events.exists() else []
 
     def event(self, **fields: Any) -> dict[str, Any]:
         """Return the first event that has these fields, waiting for it."""

@@ -32,9 +32,10 @@ from wgd.daemon.event_log import EventLog
 from wgd.daemon.tally import Cell, Tally
 from wgd.errors import HostError, WgdError
 from wgd.events.decoder import Decoder
-from wgd.events.names import Names, NamesBook
+from wgd.events.names_book import NamesBook
 from wgd.host.privileges import drop_privileges
 from wgd.kernel.nflog import FLUSH_SECONDS, RECEIVE_BYTES
+from wgd.policy.names import Names
 
 MAX_REQUEST_BYTES = 1 << 17
 RECEIVES_IN_A_ROW = 32

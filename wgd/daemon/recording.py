@@ -20,7 +20,8 @@ from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
 from wgd.daemon.tally import Counters, Tally, create_tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
-from wgd.events.names import KEPT, Names
+from wgd.events.names_book import KEPT
+from wgd.policy.names import Names
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Recording:
     def names(self, names: Names) -> None:
         """Make these the newest names; the recorder knows them when this returns, so that the ruleset may use them."""
         self._keep(names)
-        self._ask("names", self._names[names.digest])
+        self._tell("names", self._names[names.digest])
 
     def event(self, event: str, **fields: Any) -> None:
         """Write a line of the gateway itself, with its `object`, `action`, `detail` and `count` as far as given."""
@@ -83,14 +84,21 @@ class Recording:
             except NoAnswerError as failure:
                 self._replace(str(failure))
 
-    def reopen(self, path: Path | None = None) -> None:
-        """Open the log file anew, after a rotation or at another path; what is refused is logged and tried again."""
-        self._path = path or self._path
-        self._ask("open", path=str(self._path))
+    def reopen(self) -> None:
+        """Open the log file anew, after a rotation; what is refused is logged and tried again."""
+        self._tell("open", path=str(self._path))
+
+    def move(self, path: Path) -> None:
+        """Write to another file from now on; raise HostError, and go on with the one before, when it does not open."""
+        error = self._ask("open", path=str(path))
+        if error is not None:
+            self.reopen()
+            raise HostError("logging.path", error)
+        self._path = path
 
     def settle(self) -> Counters:
         """Wait until everything that the kernel has logged is in the file, and return the counts."""
-        self._ask("settle")
+        self._tell("settle")
         return self.counters()
 
     def counters(self) -> Counters:
@@ -186,19 +194,23 @@ class Recording:
             self._process.end(0)
             self._process = None
 
-    def _ask(self, what: str, descriptor: int | None = None, **fields: str) -> None:
-        """Send a request and wait for the answer; a refusal is logged, a recorder that is silent replaced."""
+    def _tell(self, what: str, descriptor: int | None = None, **fields: str) -> None:
+        """Send a request and wait for the answer; a refusal is logged."""
+        error = self._ask(what, descriptor, **fields)
+        if error is not None:
+            log.error("event log: %s", error)
+
+    def _ask(self, what: str, descriptor: int | None = None, **fields: str) -> str | None:
+        """Send a request, wait for the answer and return the error in it; a recorder that is silent is replaced."""
         if self._process is None:
-            return
+            return None
         identity = next(self._ids)
         try:
             self._process.send({"id": identity, "do": what, **fields}, descriptor)
-            error = self._answer(identity, ANSWER_SECONDS)
+            return self._answer(identity, ANSWER_SECONDS)
         except NoAnswerError as failure:
             self._replace(str(failure))
-        else:
-            if error is not None:
-                log.error("event log: %s", error)
+            return None
 
     def _answer(self, identity: int, seconds: float) -> str | None:
         """Wait for an answer and return the error in it."""

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from wgd.daemon import notify
@@ -13,11 +14,11 @@ from wgd.daemon.gateway import Gateway
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.errors import KernelError, WgdError
-from wgd.events.names import names
 from wgd.host.files import Note
 from wgd.kernel.nflog import open_nflog
 from wgd.model import ServerConfig
 from wgd.plan.gateway import Desired, Difference
+from wgd.policy.names import names
 from wgd.policy.table import policy_digest
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Server:
         self._gateway = Gateway(Note(RUNTIME_DIRECTORY / "found.json"))
         self._first = self._gateway.prepare(config)
         self._recording: Recording | None = None
-        self._drifted: tuple[Difference, ...] = ()
+        self._loop: Loop | None = None
+        self._heard: Recording | None = None
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
@@ -53,6 +55,8 @@ class Server:
                 loop.on_signal((signal.SIGHUP,), self._reload)
                 loop.on_signal((signal.SIGUSR1,), self._reopen)
                 loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
+                self._loop = loop
+                self._listen()
                 loop.run()
                 self._stop()
         finally:
@@ -95,22 +99,43 @@ class Server:
     def _go_over_to(self, desired: Desired) -> None:
         """Reload with the recorder one step ahead: it knows the new names before a packet is logged with them."""
         before = self._gateway.desired
-        if before is not None and before.config.logging == desired.config.logging:
-            if self._recording is not None:
-                self._recording.names(names(desired.config, policy_digest(desired.config)))
-            self._gateway.reload(desired)
+        old, new = before.config.logging if before is not None else None, desired.config.logging
+        if old is None or (old.enabled, old.nflog_group) != (new.enabled, new.nflog_group):
+            self._reload_with_another_recording(desired)
             return
-        old = self._recording
-        self._recording = start_recording(desired.config)
+        if self._recording is not None:
+            self._recording.names(names(desired.config, policy_digest(desired.config)))
+            if old.path != new.path:
+                self._recording.move(Path(new.path))
         try:
             self._gateway.reload(desired)
         except WgdError:
-            if self._recording is not None:
-                self._recording.stop()
-            self._recording = old
+            if self._recording is not None and old.path != new.path:
+                self._recording.move(Path(old.path))
             raise
-        if old is not None:
-            old.stop()
+
+    def _reload_with_another_recording(self, desired: Desired) -> None:
+        """Reload with a recorder on other groups: the new one reads before the ruleset logs to them."""
+        old, self._recording = self._recording, start_recording(desired.config)
+        try:
+            self._gateway.reload(desired)
+        except WgdError:
+            old, self._recording = self._recording, old
+            raise
+        finally:
+            self._listen()
+            if old is not None:
+                old.stop()
+
+    def _listen(self) -> None:
+        """Have the loop hear the recorder in use, and no longer the one before."""
+        if self._loop is None or self._heard is self._recording:
+            return
+        if self._heard is not None:
+            self._loop.forget(self._heard)
+        if self._recording is not None:
+            self._loop.on_readable(self._recording, self._recording.handle)
+        self._heard = self._recording
 
     def _reopen(self) -> None:
         if self._recording is not None:
@@ -119,9 +144,9 @@ class Server:
     def _check(self) -> None:
         """Read the kernel back, put back what is gone, and feed the watchdog only when all is there."""
         try:
-            self._drifted = self._gateway.differences()
-            if self._drifted:
-                self._repair(self._drifted)
+            drifted = self._gateway.differences()
+            if drifted:
+                self._repair(drifted)
             if self._recording is not None:
                 self._recording.check()
         except WgdError as error:
@@ -170,7 +195,9 @@ def start_recording(config: ServerConfig) -> Recording | None:
     if not config.logging.enabled:
         return None
     group = config.logging.nflog_group
-    sockets = [open_nflog(group), open_nflog(group + 1)]
-    recording = Recording(sockets, Path(config.logging.path), names(config, policy_digest(config)))
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(open_nflog(number)) for number in (group, group + 1)]
+        recording = Recording(sockets, Path(config.logging.path), names(config, policy_digest(config)))
+        opened.pop_all()
     recording.start()
     return recording

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from wgd.events import lines
-from wgd.events.names import NamesBook
+from wgd.events.names_book import NamesBook
 from wgd.events.nflog_layout import Layout, head_of, learn
 from wgd.events.nflog_message import MESSAGE_HEADER, NLMSG_DONE, NLMSG_NOOP, PACKET_MESSAGE, align, walk
 from wgd.events.packet import IPV6_EXTENSION_HEADERS, parse_packet

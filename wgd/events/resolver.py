@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from wgd.events import lines
 from wgd.events.lines import PacketParts
-from wgd.events.names import Client, Names, NamesBook
+from wgd.events.names_book import NamesBook
 from wgd.events.packet import Packet
+from wgd.policy.names import Client, Names
 
 VERDICTS = {
     b"open allow": ("open", "allow"),
@@ -145,4 +146,6 @@ def _client_and_rule(context: Context, packet: Packet) -> tuple[Client | None, s
     client = names.client(packet.source if context.from_client else packet.destination)
     if client is None or not (context.allowed and context.from_client):
         return client, None
-    return client, names.rule(client, packet, to_gateway=context.to_gateway)
+    return client, names.rule(
+        client, packet.destination, packet.protocol, packet.destination_port, to_gateway=context.to_gateway
+    )

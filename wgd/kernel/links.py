@@ -16,7 +16,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from wgd.errors import KernelError, UnsupportedError
+from wgd.errors import KernelError
+from wgd.kernel.wireguard import no_kernel_wireguard
 from wgd.model import Network
 from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule
 
@@ -61,11 +62,7 @@ class Links:
                 self._netlink.link("add", ifname=name, kind="wireguard")
         except KernelError as error:
             if isinstance(error.__cause__, NetlinkError) and error.__cause__.code == errno.EOPNOTSUPP:
-                raise UnsupportedError(
-                    name,
-                    "this kernel has no WireGuard; install a kernel that has, or start a userspace one"
-                    f" (systemctl start wgd-userspace@{name}.service, or wireguard-go {name})",
-                ) from error
+                raise no_kernel_wireguard(name) from error
             raise
         found = self.find(name)
         if found is None:

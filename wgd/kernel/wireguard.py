@@ -54,8 +54,8 @@ def no_kernel_wireguard(name: str) -> UnsupportedError:
     """Return the error that tells the operator what to do where the kernel has no WireGuard."""
     return UnsupportedError(
         name,
-        "this kernel has no WireGuard; start a userspace one before wgd, "
-        f"e.g. `systemctl enable --now wgd-userspace@{name}.service`",
+        "this kernel has no WireGuard; start a userspace one before wgd"
+        f" (systemctl enable --now wgd-userspace@{name}.service, or wireguard-go {name})",
     )
 
 

@@ -1,7 +1,7 @@
 """The kernel's question asked in Python: may a client begin a flow, and by which rule.
 
-It says what the compiled ruleset says (policy/compile.py, policy/skeleton.py), rule by rule in the order of
-the files. What a flow's replies may do follows from the answer for its first packet.
+It says what the compiled ruleset says (policy/compile.py, policy/skeleton.py), by the first rule in the order of the
+files that covers the flow. What a flow's replies may do follows from the answer for its first packet.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from wgd.errors import Problem
-from wgd.model import ICMP, ICMPV6, Address, AllowRule, PolicyTest, PublicKey, ServerConfig
-from wgd.policy.compile import is_host
+from wgd.model import ICMP, ICMPV6, Address, PolicyTest, PublicKey, ServerConfig
+from wgd.policy.names import names
 
 
 @dataclass(frozen=True)
@@ -32,45 +32,46 @@ class Decision:
     rule: str | None = None
 
 
+class Decider:
+    """Answers for one config; made once, it answers many questions fast."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._tunnel = {address.ip for address in config.interface.address}
+        self._names = names(config, "")
+        self._clients = {client.public_key: client for client in self._names.clients}
+
+    def decide(self, flow: Flow, own: Collection[Address] = ()) -> Decision:
+        """Return what enforce does with the first packet of `flow`.
+
+        `own` are the gateway's addresses besides those of the tunnel: a rule opens one of the gateway's own only if
+        it names just that host.
+        """
+        if flow.to in self._tunnel and flow.proto in (ICMP, ICMPV6):
+            return Decision(allowed=True)
+        client = self._clients.get(str(flow.client))
+        if client is None:
+            return Decision(allowed=False)
+        ours = flow.to in self._tunnel or flow.to in own
+        rule = self._names.rule(client, flow.to.packed, flow.proto, flow.port, to_gateway=ours)
+        return Decision(allowed=rule is not None, rule=rule)
+
+
 def decide(config: ServerConfig, flow: Flow, own: Collection[Address] = ()) -> Decision:
-    """Return what enforce does with the first packet of `flow`.
-
-    `own` are the gateway's addresses besides those of the tunnel: a rule opens one of the gateway's own only if it
-    names just that host.
-    """
-    tunnel = {address.ip for address in config.interface.address}
-    if flow.to in tunnel and flow.proto in (ICMP, ICMPV6):
-        return Decision(allowed=True)
-    ours = flow.to in tunnel or flow.to in own
-    for rule in config.policy.rules:
-        if flow.client in rule.clients:
-            for index, allow in enumerate(rule.allow):
-                if covers(allow, flow) and (is_host(allow.to) or not ours):
-                    return Decision(allowed=True, rule=rule.label(index))
-    return Decision(allowed=False)
-
-
-def covers(allow: AllowRule, flow: Flow) -> bool:
-    """Tell whether one allow rule covers a flow; without a port only a rule for every port does."""
-    if flow.to.version != allow.to.version or flow.to not in allow.to:
-        return False
-    if allow.proto is None:
-        return True
-    if allow.proto != flow.proto:
-        return False
-    return not allow.ports or (
-        flow.port is not None and any(ports.first <= flow.port <= ports.last for ports in allow.ports)
-    )
+    """Return what `Decider.decide` does, for a single question."""
+    return Decider(config).decide(flow, own)
 
 
 def failed_tests(config: ServerConfig) -> Iterator[Problem]:
     """Yield a problem for each of the config's policy tests that the policy does not pass."""
-    names = {peer.public_key: peer.name for peer in config.peers}
+    if not config.policy.tests:
+        return
+    decider = Decider(config)
+    peers = {peer.public_key: peer.name for peer in config.peers}
     for test in config.policy.tests:
-        decision = decide(config, Flow(test.client, test.to, test.proto, test.port))
+        decision = decider.decide(Flow(test.client, test.to, test.proto, test.port))
         if decision.allowed != test.expect:
             yield Problem(
-                test.place.file, test.place.line, test.place.path, _failure(test, names[test.client], decision)
+                test.place.file, test.place.line, test.place.path, _failure(test, peers[test.client], decision)
             )
 
 

@@ -7,7 +7,7 @@ import struct
 from ipaddress import ip_address, ip_network
 from itertools import count
 
-from wgd.events.names import Names, NamesBook, names
+from wgd.events.names_book import NamesBook
 from wgd.events.nflog_message import LoggedPacket
 from wgd.events.packet import parse_packet
 from wgd.model import (
@@ -23,6 +23,7 @@ from wgd.model import (
     Rule,
     ServerConfig,
 )
+from wgd.policy.names import Names, names
 
 ALICE, BOB = PublicKey(b"a" * 32), PublicKey(b"b" * 32)
 DIGEST = "1f2e3d4c"
@@ -172,7 +173,9 @@ def plain_line(data: bytes, known: Names | None, now: int = NOW) -> dict[str, ob
         from_client = incoming == known.interface
         client = known.client(packet.source if from_client else packet.destination)
         if client is not None and from_client and verdict == "allow":
-            rule = known.rule(client, packet, to_gateway=outgoing is None)
+            rule = known.rule(
+                client, packet.destination, packet.protocol, packet.destination_port, to_gateway=outgoing is None
+            )
     protocols = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
     line = {
         "ts": f"{TIMES[seconds]}.{nanoseconds // 1000:06d}Z",

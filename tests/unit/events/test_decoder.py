@@ -29,8 +29,9 @@ from nflog_messages import (
 from wgd.events import decoder as decoder_module
 from wgd.events import resolver as resolver_module
 from wgd.events.decoder import Batch, Decoder
-from wgd.events.names import Names, NamesBook, names
+from wgd.events.names_book import NamesBook
 from wgd.model import AllowRule, Policy, Rule
+from wgd.policy.names import Names, names
 
 PORTS = struct.pack("!HHI", 50000, 53, 0)
 PACKETS = [

@@ -21,7 +21,7 @@ from nflog_messages import DONE, message, numbered, some_names
 
 from wgd.daemon.recording import Recording
 from wgd.errors import HostError
-from wgd.events.names import Names
+from wgd.policy.names import Names
 
 # The recorder asks the real kernel for interface names: every namespace has `lo`, as number 1.
 ONE: dict[str, Any] = {"indev": 1, "outdev": None}

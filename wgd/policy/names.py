@@ -1,7 +1,7 @@
-"""Who an address belongs to and which rule allowed a packet: what an event line says beyond the packet's bytes.
+"""Who an address belongs to and which rule covers a packet, made for many questions.
 
-The daemon makes one Names for each policy it loads and hands it to the recorder as JSON. The kernel's log prefix
-carries the digest of the policy that logged the packet, so that an event queued across a reload finds its own Names.
+policy/decide.py asks it for `policy.tests`, and the event log for what a line says beyond the packet's bytes: the
+daemon makes one Names for each policy it loads and hands it to the recorder as JSON.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from wgd.events.packet import Packet
 from wgd.model import ICMP, ICMPV6, AllowRule, Network, PublicKey, ServerConfig
 
 Value = TypeVar("Value")
-
-KEPT = 8
-"""How many policies' Names a NamesBook keeps: the newest, and those that queued events may still point to."""
 
 
 class Prefix(NamedTuple):
@@ -84,18 +80,20 @@ class Names:
         """Return the client whose AllowedIPs hold the address (4 or 16 bytes), the longest prefix first."""
         return self._clients.longest(address)
 
-    def rule(self, client: Client, packet: Packet, *, to_gateway: bool = False) -> str | None:
-        """Return the label of the client's first allow rule, in the config's order, that covers the packet.
+    def rule(
+        self, client: Client, destination: bytes, protocol: int | None, port: int | None, *, to_gateway: bool = False
+    ) -> str | None:
+        """Return the label of the client's first allow rule, in the config's order, that covers a packet.
 
+        `destination` has 4 or 16 bytes; `protocol` and the destination's `port` are None where the packet shows none.
         `to_gateway`: the packet is delivered to the gateway itself, which only a rule that names one host opens.
         """
         for number in self.policies[client.policy]:
             label, block = self.rules[number]
             covering = (
                 index
-                for index, destination in self._blocks[block].holding(packet.destination)
-                if destination.covers(packet.protocol, packet.destination_port)
-                and (destination.prefix.is_host or not to_gateway)
+                for index, allowed in self._blocks[block].holding(destination)
+                if allowed.covers(protocol, port) and (allowed.prefix.is_host or not to_gateway)
             )
             first = min(covering, default=None)
             if first is not None:
@@ -130,26 +128,6 @@ class Names:
             _PrefixTable((destination.prefix, (index, destination)) for index, destination in enumerate(block))
             for block in self.destinations
         )
-
-
-class NamesBook:
-    """The Names of the last policies by digest. `generation` grows with every change, for those who cache."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, Names] = {}
-        self.generation = 0
-
-    def add(self, names: Names) -> None:
-        """Keep these names as the newest; forget the oldest beyond KEPT."""
-        self._names.pop(names.digest, None)
-        self._names[names.digest] = names
-        if len(self._names) > KEPT:
-            del self._names[next(iter(self._names))]
-        self.generation += 1
-
-    def get(self, digest: str) -> Names | None:
-        """Return the names of the policy that this digest stands for, None when they are not (or no longer) known."""
-        return self._names.get(digest)
 
 
 class _PrefixTable(Generic[Value]):

@@ -6,16 +6,11 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nflog_messages import ALICE, BOB, config, some_names
 
-from wgd.events.names import KEPT, Names, NamesBook, names
-from wgd.events.packet import Packet
+from tests.unit.events.nflog_messages import ALICE, BOB, config, some_names
+from wgd.events.names_book import KEPT, NamesBook
 from wgd.model import AllowRule, Policy, PortRange, Rule
-from wgd.policy.decide import Flow, decide
-
-
-def packet(to: str, protocol: int | None = 6, port: int | None = 443) -> Packet:
-    return Packet(b"", ip_address(to).packed, protocol, None, port, None, 0)
+from wgd.policy.names import Names, names
 
 
 def label(
@@ -24,7 +19,7 @@ def label(
     known = some_names()
     found = known.client(ip_address(client).packed)
     assert found is not None
-    return known.rule(found, packet(to, protocol, port), to_gateway=to_gateway)
+    return known.rule(found, ip_address(to).packed, protocol, port, to_gateway=to_gateway)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +77,7 @@ def test_a_rule_of_another_client_does_not_count() -> None:
 def test_icmp_towards_ipv6_is_icmpv6() -> None:
     rule = Rule("ping", (ALICE,), (AllowRule(ip_network("fd20::/64"), 1),))
     known = names(replace(config(), policy=Policy((rule,))), "x")
-    assert known.rule(known.clients[0], packet("fd20::1", 58, None)) == "ping[0]"
+    assert known.rule(known.clients[0], ip_address("fd20::1").packed, 58, None) == "ping[0]"
 
 
 def test_only_a_rule_that_names_one_host_opens_the_gateway_itself() -> None:
@@ -131,7 +126,7 @@ some_rules = st.lists(
     st.sampled_from([1, 6, 17, 47, 58]),
     st.sampled_from([None, 1, 4, 5, 9, 10, 65535]),
 )
-def test_the_rule_is_the_one_that_decide_names(
+def test_the_rule_is_the_first_that_covers_in_file_order(
     drawn: list[tuple[tuple, list[AllowRule]]], to: str, protocol: int, port: int | None
 ) -> None:
     rules = tuple(
@@ -141,5 +136,13 @@ def test_the_rule_is_the_one_that_decide_names(
     )
     made = replace(config(), policy=Policy(rules))
     known = names(made, "x")
-    wanted = decide(made, Flow(ALICE, ip_address(to), protocol, port))
-    assert known.rule(known.clients[0], packet(to, protocol, port)) == wanted.rule
+    plainly = (
+        rule.label(index)
+        for rule in rules
+        if ALICE in rule.clients
+        for index, allow in enumerate(rule.allow)
+        if ip_address(to) in allow.to
+        and allow.proto in (None, protocol)
+        and (not allow.ports or (port is not None and any(r.first <= port <= r.last for r in allow.ports)))
+    )
+    assert known.rule(known.clients[0], ip_address(to).packed, protocol, port) == next(plainly, None)
