@@ -50,10 +50,11 @@ class Server:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
         try:
             with Loop() as loop:
-                self._start()
+                # Before the start: a signal that comes during it waits for the loop, and stop takes everything back.
                 loop.on_signal((signal.SIGTERM, signal.SIGINT), loop.stop)
                 loop.on_signal((signal.SIGHUP,), self._reload)
                 loop.on_signal((signal.SIGUSR1,), self._reopen)
+                self._start()
                 loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
                 self._loop = loop
                 self._listen()
