@@ -6,7 +6,7 @@ from contextlib import suppress
 from ipaddress import ip_interface
 
 from wgd.daemon.found import Found, Memory
-from wgd.errors import ConflictError, KernelError
+from wgd.errors import ConflictError, KernelError, WgdError
 from wgd.host.files import Note
 from wgd.kernel.links import Links
 from wgd.kernel.wireguard import WireGuard, open_wireguard
@@ -38,6 +38,8 @@ class Tunnel:
         Raise ConflictError when it is somebody else's tunnel, UnsupportedError when it cannot be created here.
         """
         link = self.links.find(interface.name)
+        if self._wireguard is not None:
+            self._wireguard.close()
         self._wireguard = open_wireguard(interface.name, interface.backend, link)
         if link is None:
             if interface.backend is Backend.USERSPACE:
@@ -46,13 +48,24 @@ class Tunnel:
                     "does not exist, and backend is userspace: start its WireGuard first"
                     f" (systemctl start wgd-userspace@{interface.name}.service, or wireguard-go {interface.name})",
                 )
-            if self.memory.found is None:
-                self.memory.begin(Found(interface.name, created=True))
-            self.links.create_wireguard(interface.name)
+            self._create(interface.name)
         elif self.memory.found is None:
             device = self._wireguard.read(interface.name)
             _refuse_foreign(device, desired)
             self.memory.begin(Found.of(link, device))
+
+    def _create(self, name: str) -> None:
+        """Create the interface; what is noted before is taken back when the kernel refuses."""
+        is_new = self.memory.found is None
+        if is_new:
+            self.memory.begin(Found(name, created=True))
+        try:
+            self.links.create_wireguard(name)
+        except WgdError:
+            # Else stop would one day delete an interface of this name that somebody made in the meantime.
+            if is_new:
+                self.memory.forget()
+            raise
 
     def link(self, name: str) -> Link:
         """Return the link; raise KernelError when it is gone."""
