@@ -116,9 +116,11 @@ class TestDrift:
     def test_a_removed_peer_is_put_back(self, granted):
         granted.gateway("wg", "set", "wgd0", "peer", granted.keys["bob"], "remove")
         self.restored(granted, "peer")
-        assert f"{granted.keys['bob']}\t10.80.0.3/32 fd80::3/128" in granted.gateway(
-            "wg", "show", "wgd0", "allowed-ips"
-        )
+        allowed_ips = granted.gateway("wg", "show", "wgd0", "allowed-ips")
+        assert f"{granted.keys['bob']}\t10.80.0.3/32 fd80::3/128" in allowed_ips
+        # The session is gone. Bob's end would notice in 15 seconds; it begins anew when its peer is put back, too.
+        granted.bob("wg", "set", "wgd-office", "peer", granted.keys["gateway"], "remove")
+        wait_until("a new session", lambda: granted.bob.pings(World.TUNNEL[0]))
 
 
 @FAMILIES
