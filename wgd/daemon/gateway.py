@@ -133,6 +133,8 @@ class Gateway:
     def _steps(self, desired: Desired, before: Desired | None) -> Iterator[tuple[str, Callable[[], None]]]:
         interface = desired.config.interface
         previous = before.device if before is not None else None
+        # A family whose switch is on must not for a moment lack the rule that keeps others from being forwarded.
+        yield "forwarding that is not wanted any more", lambda: self._give_back_forwarding(desired)
         yield "ruleset", lambda: self._nft.apply(transactions(desired.ruleset, self._nft.read()))
         yield "routing rules", lambda: self._set_rules(desired)
         yield "prohibit routes", lambda: self._set_routes(desired, {"prohibit"})
@@ -158,17 +160,20 @@ class Gateway:
             if route.kind in kinds:
                 self._tunnel.links.remove_route(route)
 
+    def _give_back_forwarding(self, desired: Desired) -> None:
+        originals = self._originals()
+        given_back = forwarding.no_longer_held(desired.config, sysctl.read_settings(), originals)
+        sysctl.write_settings(given_back, missing_ok=True)
+        # From now on these are the operator's: a later repair or stop must not write them again.
+        kept = {name: value for name, value in originals.items() if name not in given_back}
+        self._tunnel.memory.change(settings=kept)
+
     def _set_forwarding(self, desired: Desired) -> None:
         settings = sysctl.read_settings()
         originals = self._originals()
         change = forwarding.desired_settings(desired.config, settings, originals)
         self._tunnel.memory.change(settings=forwarding.before(change, settings, originals))
         sysctl.write_settings(change)
-        given_back = forwarding.no_longer_held(desired.config, settings, originals)
-        sysctl.write_settings(given_back, missing_ok=True)
-        # From now on these are the operator's: a later repair or stop must not write them again.
-        kept = {name: value for name, value in self._originals().items() if name not in given_back}
-        self._tunnel.memory.change(settings=kept)
         if desired.config.forwarding is Forwarding.MANUAL:
             for family in sorted(forwarding.missing_families(desired.config, sysctl.read_settings())):
                 log.warning(
