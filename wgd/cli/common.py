@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -77,14 +78,23 @@ def run(make: Callable[[], Daemon]) -> Exit:
     try:
         daemon = make()
     except (ConfigError, HostError) as error:
-        sys.stderr.write(f"{error}\n")
+        say(error)
         return Exit.CONFIG
     except WgdError as error:
-        sys.stderr.write(f"{error}\n")
+        say(error)
         return Exit.NO
     try:
         daemon.run()
     except WgdError as error:
-        sys.stderr.write(f"{error}\n")
+        say(error)
         return Exit.NO
     return Exit.DONE
+
+
+def say(error: WgdError) -> None:
+    """Print an error line by line, as `check` does; the journal gets each with its priority."""
+    if log.is_journal(sys.stderr):
+        for line in str(error).splitlines():
+            logging.getLogger(__name__).error("%s", line)
+    else:
+        sys.stderr.write(f"{error}\n")

@@ -64,7 +64,8 @@ class Client:
         notify.reloading()
         try:
             config = self._load()
-            self._connection.reload(self._connection.prepare(config))
+            in_use = self._reach.in_use(config.server.endpoints)
+            self._connection.reload(self._connection.prepare(config, in_use))
             self._reach.begin(config.server.endpoints)
         except WgdError as error:
             log.error("reload refused, nothing was changed:")

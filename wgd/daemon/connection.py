@@ -29,8 +29,8 @@ class Connection:
         """Let go of the kernel's sockets; everything set stays."""
         self._tunnel.close()
 
-    def prepare(self, config: ClientConfig) -> Desired:
-        """Return what `config` wants; changes nothing.
+    def prepare(self, config: ClientConfig, in_use: Endpoint | None = None) -> Desired:
+        """Return what `config` wants; changes nothing. `in_use` is a literal endpoint to stay with.
 
         Raise HostError for a key file that is refused, ConflictError for a route or endpoint that is in the way.
         """
@@ -42,7 +42,8 @@ class Connection:
             if endpoint.address is not None:
                 plan.refuse_loop(config, endpoint.address)
         plan.refuse_conflicts(config, self._tunnel.links.routes())
-        return plan.desired(config, private_key, read_key(Path(preshared)) if preshared is not None else None)
+        desired = plan.desired(config, private_key, read_key(Path(preshared)) if preshared is not None else None)
+        return desired if in_use is None else desired.with_endpoint(in_use)
 
     def start(self, desired: Desired) -> None:
         """Bring everything up and read it back. Raise at the first step that fails, with everything undone."""
@@ -97,9 +98,9 @@ class Connection:
 
     def stop(self) -> None:
         """Take back what start did: the routes, then the interface."""
-        links, desired = self._tunnel.links, self.desired
-        if desired is not None:
-            for route in plan.our_routes(desired.config, links.routes()):
+        links, desired, found = self._tunnel.links, self.desired, self._tunnel.memory.found
+        if found is not None:
+            for route in plan.our_routes(found.interface, links.routes()):
                 links.remove_route(route)
         self._tunnel.undo(None if desired is None else frozenset({desired.config.server.public_key}))
         self._tunnel.memory.forget()
@@ -112,7 +113,7 @@ class Connection:
         self._tunnel.set_device(desired.device, before.device if before is not None else None)
         self._tunnel.set_link(name, desired.config.interface.mtu)
         self._tunnel.set_addresses(name, desired.addresses)
-        change = routing.change(desired.routes, plan.our_routes(desired.config, links.routes()))
+        change = routing.change(desired.routes, plan.our_routes(name, links.routes()))
         for route in change.add:
             links.add_route(route)
         for route in change.remove:

@@ -18,12 +18,14 @@ from wgd.plan.state import Device, Link
 class Found:
     """The interface as start found it. `created` means that there was none.
 
+    `index` is the kernel's number of it: an interface of the same name with another number is another interface.
     `had_key` and `listen_port` are of a WireGuard device that was there before; `addresses` are those that wgd added
     since, `settings` the sysctls that it changed, with the values they had.
     """
 
     interface: str
     created: bool
+    index: int = 0
     up: bool = False
     mtu: int = 0
     had_key: bool = False
@@ -35,7 +37,7 @@ class Found:
     def of(link: Link, device: Device) -> Found:
         """Return the note of an interface that was there before."""
         return Found(
-            link.name, created=False, up=link.up, mtu=link.mtu,
+            link.name, created=False, index=link.index, up=link.up, mtu=link.mtu,
             had_key=device.private_key is not None, listen_port=device.listen_port or 0,
         )  # fmt: skip
 

@@ -71,7 +71,9 @@ class Loop:
         while self._running:
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
             for key, _ in self._selector.select(timeout):
-                self._call(key.data)
+                # A callback before it in the same round may have forgotten it.
+                if key in self._selector.get_map().values():
+                    self._call(key.data)
             self._run_timers()
 
     def _call(self, callback: Callback) -> None:

@@ -45,6 +45,10 @@ class Reach:
         else:
             self._ask()
 
+    def in_use(self, wanted: tuple[Endpoint, ...]) -> Endpoint | None:
+        """Return the literal endpoint to stay with when a config with the endpoints `wanted` is loaded."""
+        return self._attempt.endpoint if self._attempt is not None and wanted == self._wanted else None
+
     def look_after(self, server: DevicePeer) -> None:
         """Look at the kernel's report of the server peer and try another endpoint when this one is dead."""
         self._sent = server.tx_bytes

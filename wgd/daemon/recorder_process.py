@@ -18,6 +18,10 @@ MAX_ANSWER_BYTES = 1 << 16
 SEND_BUFFER_BYTES = 1 << 20
 
 
+NO_BYTECODE = ("-B",) if sys.dont_write_bytecode else ()
+"""What $PYTHONDONTWRITEBYTECODE says; the recorder has no environment."""
+
+
 class NoAnswerError(Exception):
     """The recorder is gone, or does not take or answer requests; `str()` says how it went."""
 
@@ -31,7 +35,7 @@ class RecorderProcess:
         try:
             self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-m", "wgd.daemon.recorder", *map(str, descriptors)],
+                [sys.executable, *NO_BYTECODE, "-s", "-m", "wgd.daemon.recorder", *map(str, descriptors)],
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 # Nothing of the daemon's environment: it names credentials and the service manager's socket.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_interface
 
 from wgd.daemon.found import Found, Memory
-from wgd.errors import ConflictError, KernelError, WgdError
+from wgd.errors import ConflictError, KernelError
 from wgd.host.files import Note
 from wgd.kernel.links import Links
 from wgd.kernel.wireguard import WireGuard, open_wireguard
@@ -49,23 +50,17 @@ class Tunnel:
                     f" (systemctl start wgd-userspace@{interface.name}.service, or wireguard-go {interface.name})",
                 )
             self._create(interface.name)
-        elif self.memory.found is None:
+        elif self.memory.found is None or self.memory.found.index != link.index:
             device = self._wireguard.read(interface.name)
             _refuse_foreign(device, desired)
-            self.memory.begin(Found.of(link, device))
+            settings = self.memory.found.settings if self.memory.found is not None else {}
+            self.memory.begin(replace(Found.of(link, device), settings=settings))
 
     def _create(self, name: str) -> None:
-        """Create the interface; what is noted before is taken back when the kernel refuses."""
-        is_new = self.memory.found is None
-        if is_new:
-            self.memory.begin(Found(name, created=True))
-        try:
-            self.links.create_wireguard(name)
-        except WgdError:
-            # Else stop would one day delete an interface of this name that somebody made in the meantime.
-            if is_new:
-                self.memory.forget()
-            raise
+        """Create the interface and note that it is ours to delete, whatever stood there before."""
+        link = self.links.create_wireguard(name)
+        settings = self.memory.found.settings if self.memory.found is not None else {}
+        self.memory.begin(Found(name, created=True, index=link.index, settings=settings))
 
     def link(self, name: str) -> Link:
         """Return the link; raise KernelError when it is gone."""

@@ -151,6 +151,6 @@ def _inside(inner: Network, outer: Network) -> bool:
     return False
 
 
-def our_routes(config: ClientConfig, routes: Iterable[Route]) -> tuple[Route, ...]:
-    """Return those routes that this client added."""
-    return tuple(route for route in routes if route.protocol == CLIENT_PROTOCOL and _is_ours(route, config))
+def our_routes(interface: str, routes: Iterable[Route]) -> tuple[Route, ...]:
+    """Return those routes that the client of an interface added."""
+    return tuple(route for route in routes if route.protocol == CLIENT_PROTOCOL and route.device == interface)

@@ -56,10 +56,18 @@ def desired_settings(config: ServerConfig, settings: Mapping[str, str], original
         wanted |= {
             name: ACCEPT_RA_DESPITE_FORWARDING
             for name, value in settings.items()
-            if name.endswith("/accept_ra") and value == ON
+            if name.endswith("/accept_ra") and value == ON and not _forwarded_before(name, settings, originals)
         }
     wanted |= {SWITCHES[family]: ON for family in sorted(held)}
     return {name: value for name, value in wanted.items() if settings.get(name) not in (value, None)}
+
+
+def _forwarded_before(name: str, settings: Mapping[str, str], originals: Mapping[str, str]) -> bool:
+    """Tell whether the interface of a setting forwarded by itself, and so took no advertisements, before wgd."""
+    forwarding = f"{name.rpartition('/')[0]}/forwarding"
+    if SWITCHES[6] in originals:
+        return originals.get(forwarding) == ON
+    return settings.get(forwarding) == ON
 
 
 def _source_marks(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:

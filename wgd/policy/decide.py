@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from wgd.errors import Problem
 from wgd.model import ICMP, ICMPV6, Address, PolicyTest, PublicKey, ServerConfig
 from wgd.policy.names import names
+
+LIMITED_BROADCAST = ip_address("255.255.255.255")
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class Decider:
     def decide(self, flow: Flow, own: Collection[Address] = ()) -> Decision:
         """Return what enforce does with the first packet of `flow`.
 
-        `own` are the gateway's addresses besides those of the tunnel: a rule opens one of the gateway's own only if
-        it names just that host.
+        `own` are the gateway's addresses besides those of the tunnel, the broadcast addresses of its networks with
+        them: a rule opens one of the gateway's own only if it names just that host.
         """
         if flow.to in self._tunnel and flow.proto in (ICMP, ICMPV6):
             return Decision(allowed=True)
         client = self._clients.get(str(flow.client))
         if client is None:
             return Decision(allowed=False)
-        ours = flow.to in self._tunnel or flow.to in own
+        # What the kernel delivers here, whatever the routes say: `fib daddr type` is not unicast.
+        delivered = flow.to.is_loopback or flow.to.is_multicast or flow.to == LIMITED_BROADCAST
+        ours = delivered or flow.to in self._tunnel or flow.to in own
         rule = self._names.rule(client, flow.to.packed, flow.proto, flow.port, to_gateway=ours)
         return Decision(allowed=rule is not None, rule=rule)
 

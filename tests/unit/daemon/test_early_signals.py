@@ -23,7 +23,7 @@ class Started:
         self.did: list[str] = []
         self.desired: object = None
 
-    def prepare(self, config: object) -> object:
+    def prepare(self, config: object, _: object = None) -> object:
         return SimpleNamespace(config=config)
 
     def start(self, desired: object) -> None:
@@ -66,7 +66,7 @@ def survives(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def silence() -> Iterator[SimpleNamespace]:
     """A Reach that never has anything to say."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        nothing = {"begin": lambda _: None, "resolved": lambda: None, "close": lambda: None}
+        nothing = {"begin": lambda _: None, "in_use": lambda _: None, "resolved": lambda: None, "close": lambda: None}
         yield SimpleNamespace(resolver=ear, handshake_done=False, trouble="", **nothing)
 
 

@@ -86,7 +86,7 @@ def test_a_note_of_another_version_is_refused_with_what_to_do(note: Note, conten
 def test_an_interface_that_was_there_is_noted_as_it_was_without_its_key() -> None:
     link = Link(7, "wgd0", "wireguard", 1380, up=True)
     found = Found.of(link, Device("wgd0", SecretKey(b"k" * 32), 4711))
-    assert found == Found("wgd0", created=False, up=True, mtu=1380, had_key=True, listen_port=4711)
+    assert found == Found("wgd0", created=False, index=7, up=True, mtu=1380, had_key=True, listen_port=4711)
 
 
 def test_an_interface_without_key_and_port_is_noted_so() -> None:

@@ -1,6 +1,6 @@
 """Which interface is taken, and what is noted of it, with doors that are the test's."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,11 @@ class Kernel:
     def find(self, name: str) -> Link | None:
         return self.link if name == "wgd0" else None
 
-    def create_wireguard(self, name: str) -> None:
+    def create_wireguard(self, name: str) -> Link:
         if self.refuses:
             raise KernelError(name, "Operation not permitted")
         self.link = LINK
+        return LINK
 
     def read(self, _: str) -> Device:
         return self.device
@@ -63,7 +64,7 @@ def note(tmp_path: Path) -> Note:
 def test_an_interface_that_was_not_there_is_created_and_noted_as_ours(kernel: Kernel, note: Note) -> None:
     Tunnel(note).open(INTERFACE, DESIRED)
     assert kernel.link == LINK
-    assert Memory(note).found == Found("wgd0", created=True)
+    assert Memory(note).found == Found("wgd0", created=True, index=7)
 
 
 def test_an_interface_that_cannot_be_created_leaves_no_note(kernel: Kernel, note: Note) -> None:
@@ -79,7 +80,7 @@ def test_one_that_somebody_makes_after_that_is_not_taken_for_ours(kernel: Kernel
         Tunnel(note).open(INTERFACE, DESIRED)
     kernel.link = LINK
     Tunnel(note).open(INTERFACE, DESIRED)
-    assert Memory(note).found == Found("wgd0", created=False, up=True, mtu=1420)
+    assert Memory(note).found == Found("wgd0", created=False, index=7, up=True, mtu=1420)
 
 
 def test_a_repair_that_cannot_create_the_interface_again_keeps_the_note(kernel: Kernel, note: Note) -> None:
@@ -88,13 +89,13 @@ def test_a_repair_that_cannot_create_the_interface_again_keeps_the_note(kernel: 
     kernel.link, kernel.refuses = None, True
     with pytest.raises(KernelError):
         tunnel.open(INTERFACE, DESIRED)
-    assert Memory(note).found == Found("wgd0", created=True)
+    assert Memory(note).found == Found("wgd0", created=True, index=7)
 
 
 def test_an_interface_with_our_key_is_taken_and_noted_as_it_was(kernel: Kernel, note: Note) -> None:
     kernel.link, kernel.device = LINK, Device("wgd0", OURS, 4711)
     Tunnel(note).open(INTERFACE, DESIRED)
-    found = Found("wgd0", created=False, up=True, mtu=1420, had_key=True, listen_port=4711)
+    found = Found("wgd0", created=False, index=7, up=True, mtu=1420, had_key=True, listen_port=4711)
     assert Memory(note).found == found
 
 
@@ -110,3 +111,20 @@ def test_opening_again_and_again_holds_one_door(kernel: Kernel, note: Note) -> N
     for _ in range(3):
         tunnel.open(INTERFACE, DESIRED)
     assert kernel.open_doors == 1
+
+
+def test_one_that_somebody_made_anew_after_a_crash_is_somebody_elses(kernel: Kernel, note: Note) -> None:
+    Tunnel(note).open(INTERFACE, DESIRED)
+    kernel.link, kernel.device = replace(LINK, index=8), Device("wgd0", THEIRS, 51820)
+    with pytest.raises(ConflictError, match="somebody else's tunnel"):
+        Tunnel(note).open(INTERFACE, DESIRED)
+
+
+def test_one_that_vanished_and_is_created_again_is_ours_to_delete(kernel: Kernel, note: Note) -> None:
+    kernel.link = LINK
+    tunnel = Tunnel(note)
+    tunnel.open(INTERFACE, DESIRED)
+    tunnel.memory.change(settings={"ipv4/ip_forward": "0"})
+    kernel.link = None
+    tunnel.open(INTERFACE, DESIRED)
+    assert Memory(note).found == Found("wgd0", created=True, index=7, settings={"ipv4/ip_forward": "0"})

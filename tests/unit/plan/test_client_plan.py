@@ -165,4 +165,4 @@ def test_the_kernels_and_other_clients_routes_are_not_ours(wanted: Desired) -> N
         replace(wanted.routes[0], device="wgd-home"),
         foreign("10.20.0.0/24"),
     )
-    assert our_routes(CONFIG, (*wanted.routes, *others)) == wanted.routes
+    assert our_routes("wgd-office", (*wanted.routes, *others)) == wanted.routes

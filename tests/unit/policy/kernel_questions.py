@@ -69,9 +69,14 @@ def asks(ruleset: Ruleset, question: str, client: Address, packet: Packet) -> bo
     return any(matches(ruleset, rule, packet) for chain in chains for rule in ruleset.chains[chain].rules)
 
 
+def is_delivered_here(address: Address) -> bool:
+    """Tell whether `fib daddr type` says local, broadcast, anycast or multicast."""
+    return address in OURS or address.is_multicast or address.is_loopback or str(address) == "255.255.255.255"
+
+
 def passes(ruleset: Ruleset, packet: Packet) -> bool:
     """Tell whether a client's first packet passes the chain from_client."""
-    if packet.destination not in OURS:
+    if not is_delivered_here(packet.destination):
         return asks(ruleset, "out", packet.source, packet)
     if str(packet.destination) in TUNNEL and packet.proto in (ICMP, ICMPV6):
         return True
