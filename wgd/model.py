@@ -110,6 +110,13 @@ class AuthzMode(Enum):
     ENFORCE = "enforce"
 
 
+class DenyWith(Enum):
+    """What enforce does with a packet that no rule covers: say nothing, or tell the sender."""
+
+    DROP = "drop"
+    REJECT = "reject"
+
+
 class Forwarding(Enum):
     """Whether wgd switches forwarding on (auto) or the operator does (manual)."""
 
@@ -258,6 +265,7 @@ class ServerConfig:
     logging: Logging = Logging()
     routing: Routing = Routing()
     forwarding: Forwarding = Forwarding.AUTO
+    deny_with: DenyWith = DenyWith.DROP
 
 
 @dataclass(frozen=True)

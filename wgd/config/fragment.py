@@ -24,7 +24,7 @@ from wgd.config.values import (
     routing_mark,
     routing_table,
 )
-from wgd.model import AuthzMode, Forwarding, Network, Peer
+from wgd.model import AuthzMode, DenyWith, Forwarding, Network, Peer
 
 LARGEST_PRIORITY = 32762
 """The last `routing.priority`: our rules take four numbers, and the host's main table is looked up at 32766."""
@@ -52,7 +52,7 @@ _TOP = Section(
         "peers": sequence,
         "policy": mapping,
         "masquerade": unsupported,
-        "deny_with": only("drop", "reject"),
+        "deny_with": one_of(DenyWith),
         "enroll": unsupported,
     }
 )

@@ -13,7 +13,7 @@ from wgd.config.peers import check_peers, problem_at, repeated, where
 from wgd.config.shown import shown
 from wgd.config.text import SourceFile
 from wgd.errors import ConfigError, Problem
-from wgd.model import Forwarding, Logging, Place, Policy, PolicyTest, Routing, Rule, ServerConfig
+from wgd.model import DenyWith, Forwarding, Logging, Place, Policy, PolicyTest, Routing, Rule, ServerConfig
 
 __all__ = ["SourceFile", "join", "load_server", "read_fragment"]
 
@@ -61,6 +61,7 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
         logging=_logging(settings),
         routing=Routing(**_part(settings, "routing")),
         forwarding=settings.get(("forwarding",), Forwarding.AUTO),
+        deny_with=settings.get(("deny_with",), DenyWith.DROP),
     )
 
 

@@ -87,7 +87,13 @@ chain allow
 
 chain deny
     enforce,log| jump log_deny
-    enforce| counter drop
+    # A reset for a segment that is late or forged would end a good connection, and what is sent to many is answered
+    # by nobody (RFC 1122, 3.2.2). Here, before the routing: the second lock would answer with its own error.
+    enforce,reject| ct state invalid counter drop
+    enforce,reject| fib daddr type { broadcast, multicast } counter drop
+    enforce,reject| meta l4proto tcp counter reject with tcp reset
+    enforce,reject| counter reject with icmpx admin-prohibited
+    enforce,drop| counter drop
     observe| accept
 
 chain spoofed
@@ -178,6 +184,7 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
     tunnel = {family: [str(a.ip) for a in config.interface.address if a.version == family] for family in (4, 6)}
     holds = {
         config.authz_mode.value: True,
+        config.deny_with.value: True,
         "log": config.logging.enabled,
         "ipv4": bool(tunnel[4]),
         "ipv6": bool(tunnel[6]),

@@ -11,6 +11,7 @@ from wgd.model import (
     AllowRule,
     AuthzMode,
     Backend,
+    DenyWith,
     Endpoint,
     Forwarding,
     Logging,
@@ -63,7 +64,7 @@ policy:
   tests:
     - {{client_id: alice, to: 10.20.0.10, proto: tcp, port: 443, expect: allow}}
     - {{client_id: "group:staff", to: "fd20::1", proto: icmp, expect: deny}}
-deny_with: drop
+deny_with: reject
 """
 
 
@@ -77,6 +78,7 @@ def test_interface_and_settings_are_read() -> None:
     assert config.interface.backend is Backend.KERNEL
     assert config.interface.place == Place("server.yaml", 1, "interface")
     assert config.forwarding is Forwarding.MANUAL
+    assert config.deny_with is DenyWith.REJECT
     assert config.routing == Routing(table=100, mark=0x20000000, priority=200)
     assert config.authz_mode is AuthzMode.OBSERVE
     assert config.logging == Logging(enabled=True, path="/srv/log/events.jsonl", nflog_group=7)
@@ -125,6 +127,7 @@ def test_what_is_optional_has_its_documented_value() -> None:
     assert config.interface.mtu is None
     assert config.interface.backend is Backend.AUTO
     assert config.forwarding is Forwarding.AUTO
+    assert config.deny_with is DenyWith.DROP
     assert config.routing == Routing(table=7780, mark=0x10000000, priority=7780)
     assert config.logging == Logging(enabled=False, path="/var/log/wgd/events.jsonl", nflog_group=100)
     assert config.peers == ()
@@ -140,7 +143,6 @@ def test_sections_with_nothing_in_them_are_empty() -> None:
     ("lines", "expected"),
     [
         ("masquerade: [eth0]", "5: masquerade: is not supported yet: remove it"),
-        ("deny_with: reject", "5: deny_with: reject is not supported yet: write drop or remove the key"),
         ("enroll: {endpoint: gw:1}", "5: enroll: is not supported yet: remove it"),
         ("logging:\n  record: packets", "6: logging.record: packets is not supported yet: write flows"),
         ("logging:\n  journal: true", "6: logging.journal: is not supported yet: remove it or set it to false"),

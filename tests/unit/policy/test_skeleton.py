@@ -4,7 +4,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 
 from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
-from wgd.model import AuthzMode, Logging, Peer, Policy, Routing, ServerConfig
+from wgd.model import AuthzMode, DenyWith, Logging, Peer, Policy, Routing, ServerConfig
 from wgd.policy.ruleset import Chain
 from wgd.policy.skeleton import Context, fixed_chains
 from wgd.policy.table import policy_digest
@@ -22,8 +22,11 @@ def lines(found: dict[str, Chain]) -> list[str]:
 
 
 @LOGGING
-def test_observe_drops_nothing_but_what_promise_11_and_redirects_ask_for(*, logging: bool) -> None:
-    found = lines(chains(server_config(mode=AuthzMode.OBSERVE, logging=logging)))
+@pytest.mark.parametrize("deny_with", list(DenyWith))
+def test_observe_drops_nothing_but_what_promise_11_and_redirects_ask_for(deny_with: DenyWith, *, logging: bool) -> None:
+    config = server_config(mode=AuthzMode.OBSERVE, logging=logging)
+    found = lines(chains(replace(config, deny_with=deny_with)))
+    assert not [line for line in found if "reject" in line]
     assert [line for line in found if "drop" in line] == ["icmp type redirect drop", "icmpv6 type nd-redirect drop"]
 
 
@@ -36,6 +39,18 @@ def test_enforce_drops_what_nobody_marked_in_forward_and_input(*, logging: bool)
     )
     assert found["input_free"].rules[-1] == "drop"
     assert found["deny"].rules[-1] == "counter drop"
+
+
+def test_reject_answers_nothing_that_is_invalid_or_sent_to_many() -> None:
+    found = chains(replace(server_config(), deny_with=DenyWith.REJECT))
+    assert found["deny"].rules == (
+        "ct state invalid counter drop",
+        "fib daddr type { broadcast, multicast } counter drop",
+        "meta l4proto tcp counter reject with tcp reset",
+        "counter reject with icmpx admin-prohibited",
+    )
+    assert found["spoofed"].rules == ("counter drop",)
+    assert not [line for line in lines(chains(server_config())) if "reject" in line]
 
 
 @MODES
