@@ -9,6 +9,10 @@ from pathlib import Path
 from wgd.errors import HostError
 
 MODE = 0o640
+MAX_LINE_BYTES = 1 << 16
+"""More than any line has."""
+LINE_START = b'{"ts":'
+"""How our lines begin: only half a line of ours is cut off, whatever else a file ends in stays."""
 
 
 class LogFile:
@@ -56,17 +60,19 @@ class LogFile:
 
     def _open(self) -> int:
         descriptor = _open(self.path)
-        size = os.fstat(descriptor).st_size
-        # A machine that lost power, or another program, may have left half a line.
-        self._torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        # A writer that was killed while it wrote, or a machine that lost power, leaves half a line.
+        torn = _torn_line(descriptor)
+        self._torn = bool(torn) and not (torn.startswith(LINE_START) and self._take_back(descriptor, len(torn)))
         return descriptor
 
     def _take_back(self, descriptor: int, size: int) -> bool:
         """Cut `size` bytes off the end; False where that is refused (an append-only file)."""
+        if size == 0:
+            return True
         try:
             os.ftruncate(descriptor, os.fstat(descriptor).st_size - size)
         except OSError:
-            return size == 0
+            return False
         return True
 
     def _finish(self, descriptor: int) -> None:
@@ -79,7 +85,7 @@ class LogFile:
 
 
 def _open(path: Path) -> int:
-    # Reading is for the last byte alone. Without O_NONBLOCK a pipe of that name would hold us up for ever.
+    # Reading is for the end alone. Without O_NONBLOCK a pipe of that name would hold us up for ever.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, MODE)
@@ -93,6 +99,13 @@ def _open(path: Path) -> int:
         os.close(descriptor)
         raise HostError(str(path), "is not a regular file")
     return descriptor
+
+
+def _torn_line(descriptor: int) -> bytes:
+    """Return what stands behind the last whole line, as far as MAX_LINE_BYTES back."""
+    size = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
+    return end[end.rfind(b"\n") + 1 :]
 
 
 def _error(path: Path, what: str, error: OSError) -> HostError:

@@ -61,6 +61,12 @@ def test_half_a_line_that_was_left_does_not_spoil_the_next(path: Path) -> None:
     assert path.read_bytes() == b"whole\nha\nnext\n"
 
 
+def test_half_a_line_of_ours_is_cut_off(path: Path) -> None:
+    path.write_bytes(b'{"ts":"1"}\n{"ts":"2","ev')
+    LogFile(path).append(b"next\n")
+    assert path.read_bytes() == b'{"ts":"1"}\nnext\n'
+
+
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=f"the directory {tmp_path}/none does not exist"):
         LogFile(tmp_path / "none" / "x").open()
