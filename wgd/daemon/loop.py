@@ -22,7 +22,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._signals: dict[int, Callback] = {}
         self._handlers: dict[int, Any] = {}
-        self._timers: list[tuple[float, int, float, Callback]] = []
+        self._timers: list[tuple[float, int, float | None, Callback]] = []
         self._order = count()
         self._running = False
         self._wake_read, self._wake_write = socket.socketpair()
@@ -61,6 +61,10 @@ class Loop:
         """Run `callback` again and again, `seconds` after its last run has begun."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), seconds, callback))
 
+    def after(self, seconds: float, callback: Callback) -> None:
+        """Run `callback` once, in `seconds`."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), None, callback))
+
     def stop(self) -> None:
         """Leave `run` when the current callback has ended."""
         self._running = False
@@ -85,7 +89,8 @@ class Loop:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, order, seconds, callback = heapq.heappop(self._timers)
-            heapq.heappush(self._timers, (now + seconds, order, seconds, callback))
+            if seconds is not None:
+                heapq.heappush(self._timers, (now + seconds, order, seconds, callback))
             self._call(callback)
 
     def _signalled(self) -> None:

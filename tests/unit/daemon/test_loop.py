@@ -165,3 +165,18 @@ def test_a_loop_can_run_again_after_a_stop(loop: Loop) -> None:
     loop.every(SOON, loop.stop)
     loop.run()
     loop.run()
+
+
+def test_after_runs_a_callback_once(loop: Loop) -> None:
+    seen: list[str] = []
+    loop.after(SOON, lambda: seen.append("once"))
+    rounds: list[int] = []
+
+    def count() -> None:
+        rounds.append(1)
+        if len(rounds) == 3:
+            loop.stop()
+
+    loop.every(2 * SOON, count)
+    loop.run()
+    assert seen == ["once"]
