@@ -3,6 +3,11 @@
 Each transaction is text, applied whole or not at all. A change of policy takes three: what is new goes in
 beside the old, one transaction switches the verdict maps, and what nothing refers to any more goes out. New sets
 and the switch in one transaction lost packets when it was measured, and so did replacing the whole table.
+
+The switch also takes the generation out of force (policy/skeleton.py), so that every flow is asked anew. The next
+generation comes with the last transaction, not with the switch: the kernel's concatenated sets show what a
+transaction did to them a moment after its chains (net/netfilter/nft_set_pipapo.c, nft_pipapo_commit), and a packet
+that meets new chains and old elements must not be marked as allowed by the new ruleset.
 """
 
 from __future__ import annotations
@@ -11,7 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
-from wgd.policy.ruleset import Chain, Element, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import (
+    GENERATION_SET,
+    GENERATION_WORD,
+    LAST_GENERATION,
+    Chain,
+    Element,
+    KeySet,
+    Ruleset,
+    VerdictMap,
+    generation_mark,
+)
 
 TABLE = "inet wgd"
 DELETE_TABLE = f"delete table {TABLE}"
@@ -19,20 +34,33 @@ Value = TypeVar("Value")
 
 
 def transactions(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
-    """Return the nft texts that lead from `actual` (None: no table) to `desired`; none when they are equal."""
+    """Return the nft texts that lead from `actual` (None: no table) to `desired`; none when they are equal.
+
+    A desired generation of 0 leaves the one in force. A change that must end flows needs one that no flow carries.
+    """
     if actual is None:
-        return (_text((f"add table {TABLE}", *_add(desired, Ruleset()))),)
+        return (_text((f"add table {TABLE}", *_everything(desired))),)
     if not _compatible(desired, actual):
-        return (_text((DELETE_TABLE, f"add table {TABLE}", *_add(desired, Ruleset()))),)
-    steps = (_add(desired, actual), _switch(desired, actual), _remove(desired, actual))
+        return (_text((DELETE_TABLE, f"add table {TABLE}", *_everything(desired))),)
+    steps = (
+        _add(desired, actual, actual.generation),
+        (*_withdraw(desired, actual), *_switch(desired, actual)),
+        (*_open(desired, actual), *_remove(desired, actual)),
+    )
     return tuple(text for text in map(_text, steps) if text)
+
+
+def next_generation(current: int) -> int:
+    """Return the generation after `current`: after the last comes the first."""
+    return current % LAST_GENERATION + 1
 
 
 def differences(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
     """Return the names of the objects in which `actual` is not `desired`, as `chain NAME`, `set NAME`, `map NAME`."""
     if actual is None:
         return ("table",)
-    return tuple(
+    generation = (f"set {GENERATION_SET}",) if _changes_generation(desired, actual) else ()
+    return generation + tuple(
         f"{kind} {name}"
         for kind, wanted, found in (
             ("chain", desired.chains, actual.chains),
@@ -46,6 +74,10 @@ def differences(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
 
 def _text(lines: Iterable[str]) -> str:
     return "\n".join(lines)
+
+
+def _changes_generation(desired: Ruleset, actual: Ruleset) -> bool:
+    return desired.generation not in (0, actual.generation)
 
 
 def _compatible(desired: Ruleset, actual: Ruleset) -> bool:
@@ -65,7 +97,36 @@ def _new(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> list[tupl
     return [(name, value) for name, value in desired.items() if name not in actual]
 
 
-def _add(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+def _everything(desired: Ruleset) -> Iterator[str]:
+    """Add a whole table."""
+    yield f"add set {TABLE} {GENERATION_SET} {{ type mark; }}"
+    yield from _add(desired, Ruleset(), desired.generation)
+    yield from _put_in_force(desired.generation)
+
+
+def _put_in_force(generation: int) -> Iterator[str]:
+    if generation:
+        yield f"add element {TABLE} {GENERATION_SET} {{ {generation_mark(generation)} }}"
+
+
+def _withdraw(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Take the generation out of force, whatever somebody has put there."""
+    if _changes_generation(desired, actual):
+        yield f"add set {TABLE} {GENERATION_SET} {{ type mark; }}"
+        yield f"flush set {TABLE} {GENERATION_SET}"
+
+
+def _open(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Put the next generation in force."""
+    if _changes_generation(desired, actual):
+        for name, chain in desired.chains.items():
+            if any(GENERATION_WORD in rule for rule in chain.rules):
+                yield f"flush chain {TABLE} {name}"
+                yield from _rules(name, chain, desired.generation)
+        yield from _put_in_force(desired.generation)
+
+
+def _add(desired: Ruleset, actual: Ruleset, generation: int) -> Iterator[str]:
     """Add what is not there yet. Chains come before the maps that name them: nft 1.0.6 finds them only so."""
     chains = _new(desired.chains, actual.chains)
     sets = _new(desired.sets, actual.sets)
@@ -77,7 +138,7 @@ def _add(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     for name, verdicts in maps:
         yield f"add map {TABLE} {name} {{ type {' . '.join(verdicts.fields)} : verdict; flags interval; }}"
     for name, chain in chains:
-        yield from _rules(name, chain)
+        yield from _rules(name, chain, generation)
     for name, key_set in sets:
         yield from _elements("add", name, _keys(key_set, key_set.elements))
     for name, verdicts in maps:
@@ -97,7 +158,7 @@ def _switch(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     for name, chain, before in _common(desired.chains, actual.chains):
         if chain != before:
             yield f"flush chain {TABLE} {name}"
-            yield from _rules(name, chain)
+            yield from _rules(name, chain, actual.generation)
 
 
 def _remove(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
@@ -114,11 +175,11 @@ def _remove(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
         yield f"delete set {TABLE} {name}"
 
 
-def _rules(name: str, chain: Chain) -> Iterator[str]:
+def _rules(name: str, chain: Chain, generation: int) -> Iterator[str]:
     """Add the rules of a chain; the first one carries the mark by which the chain is known when it is read back."""
     for index, rule in enumerate(chain.rules):
         comment = f' comment "{chain.mark}"' if index == 0 else ""
-        yield f"add rule {TABLE} {name} {rule}{comment}"
+        yield f"add rule {TABLE} {name} {rule.replace(GENERATION_WORD, generation_mark(generation))}{comment}"
 
 
 def _elements(verb: str, name: str, elements: Iterable[str]) -> Iterator[str]:

@@ -42,6 +42,8 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
 }
 """What a policy is asked, with a verdict map and a chain for each question: a packet from the client, a reply to the
 client, an ICMP error about the client's flow, and the first two again for the gateway's own addresses."""
+VERDICTS = {"related": "allow_packet"}
+"""An ICMP error belongs to its flow's conntrack entry, and is asked about less: it must not vouch for the flow."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def add_policy(name: str, rules: Iterable[AllowRule], chains: dict[str, Chain], 
     for purpose, question in QUESTIONS.items():
         asked = own if purpose.startswith("own") else forwarded
         body = [
-            f"{question[kind].format(ip=ADDRESS_FIELD[family])} @{found} goto allow"
+            f"{question[kind].format(ip=ADDRESS_FIELD[family])} @{found} goto {VERDICTS.get(purpose, 'allow')}"
             for found, (kind, family, _) in asked.items()
             if kind in question
         ]

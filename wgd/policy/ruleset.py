@@ -17,6 +17,18 @@ Element = tuple[Interval, ...]
 """One interval for each field of a set's key."""
 
 DIGEST_DIGITS = 12
+GENERATION_MASK = 0xFF000000
+"""The bits of the conntrack mark that hold a generation, 1 to 255; 0 in them is none. All other bits are the host's."""
+LAST_GENERATION = 255
+GENERATION_SET = "generation"
+"""The set whose one element is the ct mark of the generation in force."""
+GENERATION_WORD = "$generation"
+"""What stands in a rule for that mark: a chain has one digest for all generations."""
+
+
+def generation_mark(generation: int) -> str:
+    """Return the bits of the ct mark that say `generation`, as nft writes them."""
+    return f"0x{generation << 24:08x}"
 
 
 def digest(text: str, digits: int = DIGEST_DIGITS) -> str:
@@ -61,8 +73,14 @@ class VerdictMap:
 
 @dataclass(frozen=True)
 class Ruleset:
-    """The whole table `inet wgd`, by name."""
+    """The whole table `inet wgd`, by name.
+
+    `generation` is what the flows are marked with that this ruleset has allowed. 0 means, in a ruleset that is
+    desired, whichever is in force; in one that was read, none that wgd would write. It takes no part in comparison:
+    two rulesets are equal when they decide the same.
+    """
 
     chains: Mapping[str, Chain] = field(default_factory=dict)
     sets: Mapping[str, KeySet] = field(default_factory=dict)
     maps: Mapping[str, VerdictMap] = field(default_factory=dict)
+    generation: int = field(default=0, compare=False)

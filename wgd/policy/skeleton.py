@@ -11,6 +11,11 @@ conditions under which it is there, `enforce|` or `observe,log|`.
     input        the first lock for what is delivered to the gateway itself, where routing has no second one
     output       asks again for the gateway's replies to clients, so that a revoked flow that ends here stops too
 
+A flow is asked about once, not at every packet: `allow` writes the ruleset's generation into the flow's ct mark, and
+established packets that carry the current one are accepted before any policy is asked. A change of the ruleset takes
+the generation out of the set in the same transaction (plan/ruleset.py), so that the next packet of every flow is asked
+anew. A policy's rule that must be asked each time, because the kernel itself ends it, goes to `allow_packet` instead.
+
 In observe the same chains decide, but nothing is dropped: the mark then tells allow from would_deny.
 """
 
@@ -22,7 +27,7 @@ from dataclasses import dataclass
 from string import Template
 
 from wgd.model import AuthzMode, ServerConfig
-from wgd.policy.ruleset import Chain
+from wgd.policy.ruleset import GENERATION_MASK, GENERATION_WORD, Chain
 
 FIXED_CHAINS = """
 chain prerouting: type filter hook prerouting priority 1000; policy accept;
@@ -42,6 +47,7 @@ chain from_client
     ip option ssrr exists goto deny
     rt seg-left != 0 goto deny
     ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    ct state established ct mark & $generations == @generation goto allow_packet
     fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
     ip saddr vmap @out4
     ip6 saddr vmap @out6
@@ -64,6 +70,7 @@ chain to_client
     ip option ssrr exists goto deny
     rt seg-left != 0 goto deny
     ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    ct state established ct mark & $generations == @generation goto allow_packet
     ct direction reply ct state established ip daddr vmap @in4
     ct direction reply ct state established ip6 daddr vmap @in6
     goto deny
@@ -83,6 +90,10 @@ chain related
     goto deny
 
 chain allow
+    ct mark set ct mark & $other_ct_marks | $generation
+    goto allow_packet
+
+chain allow_packet
     meta mark set meta mark | $bit accept
 
 chain deny
@@ -144,12 +155,14 @@ chain output: type filter hook output priority filter; policy accept;
 chain from_gateway
     ipv4| icmp type echo-reply ip saddr { $tunnel4 } accept
     ipv6| icmpv6 type echo-reply ip6 saddr { $tunnel6 } accept
+    ct mark & $generations == @generation accept
     ip daddr vmap @own_in4
     ip6 daddr vmap @own_in6
     goto deny
 """
 
 CONDITIONAL = re.compile(r"(?P<conditions>[a-z0-9,]+)\| (?P<rule>.+)")
+ALL_BITS = 0xFFFFFFFF
 PLAIN_NEXT_HEADERS = "{ tcp, udp, ipv6-icmp, sctp, dccp, udplite }"
 LOG_CHAIN = (
     'ip hdrlength 5 log prefix "$event $policy" group $group4 snaplen 28 queue-threshold 512 return',
@@ -194,7 +207,10 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
     words = {
         "interface": f'"{config.interface.name}"',
         "bit": f"0x{config.routing.mark:08x}",
-        "others": f"0x{0xFFFFFFFF & ~config.routing.mark:08x}",
+        "others": f"0x{ALL_BITS & ~config.routing.mark:08x}",
+        "generations": f"0x{GENERATION_MASK:08x}",
+        "other_ct_marks": f"0x{ALL_BITS & ~GENERATION_MASK:08x}",
+        "generation": GENERATION_WORD,
         "tunnel4": ", ".join(tunnel[4]),
         "tunnel6": ", ".join(tunnel[6]),
     }

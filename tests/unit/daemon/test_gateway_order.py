@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.policy.policy_examples import server_config
 from wgd.daemon import gateway as module
+from wgd.daemon import table
 from wgd.daemon.found import Found, Memory
 from wgd.daemon.gateway import Gateway
 from wgd.host.files import Note
@@ -60,7 +61,8 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
-    monkeypatch.setattr(module, "Nft", lambda: made)
+    monkeypatch.setattr(table, "Nft", lambda: made)
+    monkeypatch.setattr(table, "forget_generations", lambda **_: None)
     monkeypatch.setattr(module, "Tunnel", lambda note: SimpleNamespace(memory=Memory(note)))
     monkeypatch.setattr(module, "sysctl", made)
     return made

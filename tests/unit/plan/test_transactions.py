@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -113,3 +114,35 @@ def test_differences_name_what_is_gone_changed_and_too_much() -> None:
 
 def test_a_missing_table_is_one_difference() -> None:
     assert differences(ruleset(), None) == ("table",)
+
+
+def numbered(found: Ruleset, generation: int) -> Ruleset:
+    return replace(found, generation=generation)
+
+
+def test_a_change_takes_the_generation_out_of_force_with_the_switch_and_brings_the_next_one_after_it() -> None:
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    added, switched, removed = transactions(after, before)
+    assert "generation" not in added
+    assert "flush set inet wgd generation" in switched.splitlines()
+    assert "0x08000000" not in switched
+    assert "add element inet wgd generation { 0x08000000 }" in removed.splitlines()
+    assert any("ct mark set" in line and "0x08000000" in line for line in removed.splitlines())
+
+
+def test_nothing_is_marked_with_a_generation_before_it_is_in_force() -> None:
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    without = replace(before, chains={name: chain for name, chain in before.chains.items() if name != "allow"})
+    assert not [text for text in transactions(after, without)[:-1] if "0x08000000" in text]
+
+
+def test_a_new_table_has_its_generation_at_once() -> None:
+    (text,) = transactions(numbered(ruleset("10.20.0.1/32"), 3), None)
+    assert "add element inet wgd generation { 0x03000000 }" in text.splitlines()
+    assert "$generation" not in text
+
+
+def test_a_generation_that_is_not_the_wanted_one_is_a_difference() -> None:
+    wanted = numbered(ruleset("10.20.0.1/32"), 3)
+    assert differences(wanted, numbered(wanted, 2)) == ("set generation",)
+    assert differences(ruleset("10.20.0.1/32"), numbered(wanted, 2)) == ()

@@ -13,7 +13,7 @@ from tests.unit.policy.policy_examples import OWN, TUNNEL
 from wgd.model import ICMP, ICMPV6, Address
 from wgd.policy.ruleset import Element, Ruleset
 
-RULE = re.compile(r"(?P<fields>[^@]+) @(?P<set>\w+) goto allow")
+RULE = re.compile(r"(?P<fields>[^@]+) @(?P<set>\w+) goto allow(_packet)?")
 OURS = {*OWN, *map(ip_address, TUNNEL)}
 
 

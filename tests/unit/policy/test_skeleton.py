@@ -76,7 +76,7 @@ def test_the_mark_is_cleared_before_anything_else_and_no_other_bit_is_touched() 
     config = replace(server_config(), routing=Routing(mark=0x40))
     found = chains(config)
     assert found["prerouting"].rules[0] == "meta mark set meta mark & 0xffffffbf"
-    assert found["allow"].rules == ("meta mark set meta mark | 0x00000040 accept",)
+    assert found["allow_packet"].rules == ("meta mark set meta mark | 0x00000040 accept",)
 
 
 def test_the_mark_is_set_in_one_place_only() -> None:

@@ -1,0 +1,67 @@
+"""The nftables table over its life: what was applied last, and the generation that its flows are marked with.
+
+Every change of the ruleset gets a generation that no flow in the kernel carries. There are 255. Before 1 to 127 begin
+anew, and before 128 to 255 do, that half is taken from all flows; none of it has been given out for 127 changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wgd.kernel.conntrack import forget_generations
+from wgd.kernel.nft import Nft
+from wgd.plan.ruleset import DELETE_TABLE, next_generation, transactions
+from wgd.policy.ruleset import Ruleset
+
+FIRST_OF_UPPER_HALF = 128
+
+
+class Table:
+    """The table `inet wgd` of the network namespace in which this object is made.
+
+    `applied` is the ruleset set last, with its generation, which is 0 as long as there is none.
+    """
+
+    def __init__(self) -> None:
+        self._nft = Nft()
+        self.applied = Ruleset()
+
+    def read(self) -> Ruleset | None:
+        """Return the table as the kernel holds it, or None when there is none."""
+        return self._nft.read()
+
+    def set(self, desired: Ruleset) -> None:
+        """Lead the kernel to `desired`, which is `applied` from then on; raise KernelError when it is refused.
+
+        A kernel that holds it already is not touched.
+        """
+        actual = self._readable(self._nft.read())
+        if actual is not None and self.applied.generation in (0, actual.generation):
+            kept = replace(desired, generation=actual.generation)
+            if not transactions(kept, actual):
+                self.applied = kept
+                return
+        # Also when it is refused: how far the kernel came with this generation is not known then.
+        self.applied = replace(desired, generation=self._next(actual))
+        self._nft.apply(transactions(self.applied, actual))
+
+    def delete(self) -> None:
+        """Delete the table; nothing happens when there is none."""
+        self._nft.delete()
+
+    def _readable(self, actual: Ruleset | None) -> Ruleset | None:
+        """Return `actual`, or None after deleting a table of which nobody knows what it marks flows with."""
+        if actual is None or actual.generation or self.applied.generation:
+            return actual
+        self._nft.apply((DELETE_TABLE,))
+        return None
+
+    def _next(self, actual: Ruleset | None) -> int:
+        """Return a generation that no flow is marked with."""
+        current = self.applied.generation or (actual.generation if actual is not None else 0)
+        following = next_generation(current)
+        if not current or following == FIRST_OF_UPPER_HALF:
+            forget_generations(upper=True)
+        if following == 1:
+            forget_generations(upper=False)
+        return following
