@@ -280,12 +280,12 @@ class TestRefusal:
         assert "somebody else's tunnel" in self.refused(world, 1)
 
     def test_of_a_log_group_that_another_program_reads(self, world):
-        daemon = world.serve()
-        assert "READY=1" in daemon.notified
-        second = world.gateway.service("-m", "wgd.cli.server", "run", "--config", str(world.server_yaml))
-        assert second.wait() == 1
-        assert "100" in second.output
-        assert daemon.code is None
+        program = (
+            "import time; from wgd.kernel.nflog import open_nflog; s = open_nflog(100); print('bound', flush=True); "
+        )
+        reader = world.gateway.start(PYTHON, "-c", f"{program} time.sleep(60)")
+        wait_until("the other program", lambda: "bound" in reader.output)
+        assert "100" in self.refused(world, 1)
 
     def test_never_shows_a_key(self, world):
         private = (world.scratch / "gateway.key").read_text().strip()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wgd.cli import common
+from wgd.cli import ask, common
 from wgd.cli.common import Exit
 from wgd.config.server import load_server
 from wgd.errors import ConfigError
+from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import read_server_sources
 from wgd.model import ServerConfig
 from wgd.policy.decide import failed_tests
 
 DEFAULT_CONFIG = Path("/etc/wgd/server.yaml")
+MAX_CONFIRM_SECONDS = 86400
 
 
 def load(path: Path) -> ServerConfig:
@@ -47,15 +50,58 @@ def arguments() -> argparse.ArgumentParser:
             default=DEFAULT_CONFIG,
             help="config file; the files of its .d folder are read too (default: %(default)s)",
         )
+    asking = {
+        name: common.subcommand(commands, name, text, example)
+        for name, text, example in (
+            ("status", "show interface, peers, policy, counters, losses and drift", "wgd-server status --json"),
+            ("plan", "show what a reload would change, and change nothing", "wgd-server plan"),
+            ("reload", "reload the config: all of it, or nothing with the reasons", "wgd-server reload --confirm 60"),
+            ("confirm", "keep the config of `reload --confirm`", "wgd-server confirm"),
+        )
+    }
+    for command in asking.values():
+        command.add_argument(
+            "--socket",
+            metavar="F",
+            type=Path,
+            default=CONTROL_SOCKET,
+            help="the daemon's control socket (default: %(default)s)",
+        )
+    asking["status"].add_argument("--json", action="store_true", help="print it as JSON")
+    asking["reload"].add_argument(
+        "--confirm",
+        metavar="SECONDS",
+        type=confirm_seconds,
+        help="go back by itself unless `wgd-server confirm` is called in time. Another reload meanwhile does not"
+        " confirm it, and sets the time anew only if it has --confirm too; what is gone back to is the last config"
+        " that needed no confirmation. The files stay as they are: a restart takes them",
+    )
     return parser
+
+
+def confirm_seconds(text: str) -> int:
+    """Return the number that `text` is; raise ArgumentTypeError when it is no time in which to confirm."""
+    if not re.fullmatch("[1-9][0-9]{0,4}", text) or int(text) > MAX_CONFIRM_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds from 1 to {MAX_CONFIRM_SECONDS}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = arguments().parse_args(argv)
-    if options.command == "check":
-        return common.check(lambda: load(options.config))
-    return run(options.config)
+    match options.command:
+        case "check":
+            return common.check(lambda: load(options.config))
+        case "run":
+            return run(options.config)
+        case "status":
+            return ask.status(options.socket, as_json=options.json)
+        case "plan":
+            return ask.plan(options.socket)
+        case "reload":
+            return ask.reload(options.socket, options.confirm)
+        case _:
+            return ask.confirm(options.socket)
 
 
 def run(path: Path) -> Exit:

@@ -6,18 +6,26 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
+from wgd import __version__
 from wgd.daemon import notify
+from wgd.daemon.confirmation import Confirmation
+from wgd.daemon.control import ControlSocket
 from wgd.daemon.gateway import Gateway
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
+from wgd.daemon.service import Service
+from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
 from wgd.errors import KernelError, WgdError
+from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import Note
 from wgd.kernel.nflog import open_nflog
 from wgd.model import ServerConfig
 from wgd.plan.gateway import Desired, Difference
+from wgd.plan.preview import Change
 from wgd.policy.names import names
 from wgd.policy.table import policy_digest
 
@@ -26,8 +34,8 @@ log = logging.getLogger(__name__)
 RUNTIME_DIRECTORY = Path("/run/wgd-server")
 CHECK_SECONDS = 10.0
 """How often the kernel is read back when no watchdog sets the pace."""
-LIVE_SECONDS = 180
-"""A peer is live if its last handshake is younger: WireGuard rejects a session after that (whitepaper, 6.1)."""
+TICK_SECONDS = 1.0
+"""How often it is looked whether a time is over: of a caller on the control socket, of a reload to be confirmed."""
 
 
 class Server:
@@ -45,17 +53,25 @@ class Server:
         self._recording: Recording | None = None
         self._loop: Loop | None = None
         self._heard: Recording | None = None
+        self._started = time.time()
+        self._confirmation = Confirmation()
+        self._drift_seen = DriftSeen()
+        self._failing: str | None = None
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
         try:
-            with Loop() as loop:
+            # First of all: it refuses where another daemon runs. Who calls now is answered when all is ready.
+            with closing(ControlSocket(CONTROL_SOCKET, Service(self).answer)) as control, Loop() as loop:
                 # Before the start: a signal that comes during it waits for the loop, and stop takes everything back.
                 loop.on_signal((signal.SIGTERM, signal.SIGINT), loop.stop)
-                loop.on_signal((signal.SIGHUP,), self._reload)
+                loop.on_signal((signal.SIGHUP,), self._hang_up)
                 loop.on_signal((signal.SIGUSR1,), self._reopen)
                 self._start()
                 loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
+                loop.on_readable(control, control.handle)
+                loop.every(TICK_SECONDS, control.expire)
+                loop.every(TICK_SECONDS, self._go_back_in_time)
                 self._loop = loop
                 self._listen()
                 loop.run()
@@ -81,21 +97,77 @@ class Server:
         self._gateway.stop()
         self._event("stopped")
 
-    def _reload(self) -> None:
+    def _hang_up(self) -> None:
+        # What is wrong is in the log.
+        with suppress(WgdError):
+            self.reload(None)
+
+    def reload(self, confirm: int | None) -> None:
+        """Read the config anew and go over to it; raise WgdError, and stay with what was, when that is refused.
+
+        `confirm` is after how many seconds to go back unless `confirm` was called.
+        """
         notify.reloading()
+        before = self._gateway.desired
         try:
             desired = self._gateway.prepare(self._load())
             self._go_over_to(desired)
         except WgdError as error:
-            log.error("reload refused, nothing was changed:")
+            log.error("reload refused:")
             for line in str(error).splitlines():
                 log.error("  %s", line)
             notify.status(f"{self._status()}; the last reload was refused")
+            raise
         else:
-            log.info("reloaded: %s", describe(desired.config))
-            self._event("reloaded")
-            notify.status(self._status())
-        notify.ready()
+            if confirm is not None and before is not None:
+                self._confirmation.begin(before, confirm, time.monotonic())
+            self._reloaded(desired, "reloaded" if confirm is None else f"reloaded, to be confirmed in {confirm} s")
+        finally:
+            notify.ready()
+
+    def confirm(self) -> bool:
+        """Keep the config that was to be confirmed; False when none was."""
+        confirmed = self._confirmation.end()
+        if confirmed:
+            log.info("the reload is confirmed")
+        return confirmed
+
+    def _go_back_in_time(self) -> None:
+        """Go back to the config before when nobody has confirmed the new one in time."""
+        before = self._confirmation.due(time.monotonic())
+        if before is None:
+            return
+        log.warning("nobody has confirmed the reload: going back to the config before; the files are still the new one")
+        try:
+            self._go_over_to(before)
+        except WgdError as error:
+            log.error("cannot go back, and will try again: %s", error)
+            self._confirmation.retry(time.monotonic())
+        else:
+            self._confirmation.end()
+            self._reloaded(before, "went back")
+
+    def _reloaded(self, desired: Desired, how: str) -> None:
+        log.info("%s: %s", how, describe(desired.config))
+        self._event("reloaded", detail=how)
+        notify.status(self._status())
+
+    def plan(self) -> tuple[Change, ...]:
+        """Return what a reload would change; raise WgdError where it would be refused."""
+        return self._gateway.preview(self._gateway.prepare(self._load()))
+
+    def status(self) -> dict[str, Any]:
+        """Return what Status answers; raise KernelError when the kernel cannot be read."""
+        config = self._gateway.desired.config if self._gateway.desired is not None else self._first.config
+        return {
+            "version": __version__,
+            "started": self._started,
+            **kernel_fields(config, self._gateway.view()),
+            "event_log": event_log_fields(self._recording, config),
+            **self._drift_seen.fields(),
+            "failing": self._failing,
+            "confirm_seconds": self._confirmation.left(time.monotonic()),
+        }
 
     def _go_over_to(self, desired: Desired) -> None:
         """Reload with the recorder one step ahead: it knows the new names before a packet is logged with them."""
@@ -152,8 +224,10 @@ class Server:
                 self._recording.check()
         except WgdError as error:
             log.error("%s", error)
+            self._failing = str(error)
             notify.status(f"failing: {error}")
             return
+        self._failing = None
         notify.status(self._status())
         notify.watchdog()
 
@@ -169,6 +243,7 @@ class Server:
             log.warning("%s %s: somebody changed it; restored", difference.object, difference.detail)
 
     def _drift(self, difference: Difference, action: str) -> None:
+        self._drift_seen.add(difference, action)
         self._event("drift", object=difference.object, action=action, detail=difference.detail, count=1)
 
     def _event(self, event: str, **fields: str | int) -> None:
@@ -180,7 +255,7 @@ class Server:
         desired, device = self._gateway.desired, self._gateway.device()
         if desired is None or device is None:
             return "starting"
-        live = sum(time.time() - peer.last_handshake < LIVE_SECONDS for peer in device.peers)
+        live = sum(is_live(peer, time.time()) for peer in device.peers)
         return f"{describe(desired.config)}, {live} live"
 
 

@@ -9,16 +9,23 @@ import json
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 import nftables
 
 from wgd.errors import KernelError
-from wgd.policy.ruleset import GENERATION_MASK, GENERATION_SET, Chain, Element, Interval, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import Chain, Element, Interval, KeySet, Ruleset, VerdictMap
 
 FAMILY, TABLE = "inet", "wgd"
 _ABSENT = "No such file or directory"
 _CARET = re.compile(r"^\s*\^*~*\s*$")
+
+
+class Dropped(NamedTuple):
+    """Packets dropped since the chains were loaded: no rule covers them; they forge a client's address."""
+
+    denied: int
+    spoofed: int
 
 
 class Nft:
@@ -48,6 +55,21 @@ class Nft:
             raise KernelError("nftables", _reason(error))
         return parse_listing(json.loads(output)["nftables"])
 
+    def dropped(self) -> Dropped:
+        """Return what our chains have counted; nothing where they are gone."""
+        return Dropped(self._counted("deny"), self._counted("spoofed"))
+
+    def _counted(self, chain: str) -> int:
+        """Return how many packets met the counters of a chain."""
+        self._nft.set_json_output(True)
+        code, output, error = self._nft.cmd(f"list chain {FAMILY} {TABLE} {chain}")
+        if code != 0:
+            if _ABSENT in error:
+                return 0
+            raise KernelError("nftables", _reason(error))
+        rules = (found["rule"] for found in json.loads(output)["nftables"] if "rule" in found)
+        return sum(part["counter"]["packets"] for rule in rules for part in rule["expr"] if "counter" in part)
+
     def delete(self) -> None:
         """Delete our table; nothing happens when there is none."""
         if self.read() is not None:
@@ -59,7 +81,6 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
     chains: dict[str, Chain] = {}
     sets: dict[str, KeySet] = {}
     maps: dict[str, VerdictMap] = {}
-    generation = 0
     for found in objects:
         if "chain" in found:
             chain = found["chain"]
@@ -69,22 +90,13 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
             chain = chains[rule["chain"]]
             mark = rule.get("comment", "") if chain.rule_count == 0 else chain.mark
             chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1)
-        elif "set" in found and found["set"]["name"] == GENERATION_SET:
-            generation = _generation(found["set"])
         elif "set" in found:
             sets[found["set"]["name"]] = KeySet(_fields(found["set"]), frozenset(_elements(found["set"])))
         elif "map" in found:
             verdicts = found["map"]
             targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
             maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
-    return Ruleset(chains, sets, maps, generation)
-
-
-def _generation(typed: dict[str, Any]) -> int:
-    """Return the generation in force, 0 when the set does not hold exactly one."""
-    elements = typed.get("elem", ())
-    generations = [mark >> 24 for mark in elements if isinstance(mark, int) and mark & ~GENERATION_MASK == 0]
-    return generations[0] if len(generations) == len(elements) == 1 and _fields(typed) == ("mark",) else 0
+    return Ruleset(chains, sets, maps)
 
 
 _PRIORITIES = {0: "filter"}

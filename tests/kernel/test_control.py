@@ -1,0 +1,259 @@
+"""The commands that ask the daemon over its control socket, as an operator runs them on the gateway."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+from flow import made_in, reaches
+from world import PYTHON, World, wait_until
+
+FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
+PORT = 9000
+FIRST = """
+  rules:
+    - name: web
+      client_id: alice
+      allow:
+        - {to: 10.20.0.10, proto: tcp, ports: [8080]}
+        - {to: 'fd20::10', proto: tcp, ports: [8080]}
+"""
+SECOND = (
+    FIRST
+    + """
+    - name: more
+      client_id: alice
+      allow:
+        - {to: 10.20.0.11, proto: tcp, ports: [9000]}
+        - {to: 'fd20::11', proto: tcp, ports: [9000]}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def world(world_factory):
+    with world_factory() as made:
+        made.configure(FIRST)
+        made.daemon = made.serve()
+        made.connect(made.alice)
+        yield made
+
+
+@pytest.fixture
+def first(world):
+    """The world with its gateway serving the first policy, whatever the test before left."""
+    world.configure(FIRST)
+    if world.daemon.code is None:
+        ask(world, "confirm")
+        world.daemon.reload()
+    else:
+        world.daemon = world.serve()
+    return world
+
+
+def ask(world, *words):
+    """Run a wgd-server command on the gateway."""
+    command = world.gateway.inside(PYTHON, "-m", "wgd.cli.server", *words)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def opened(world, family):
+    return reaches(world.alice, world.lan, World.OTHER[family], PORT)
+
+
+class TestReload:
+    @FAMILIES
+    def test_waits_and_is_0_when_it_is_applied(self, first, family):
+        assert not opened(first, family)
+        first.configure(SECOND)
+        done = ask(first, "reload")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+        assert opened(first, family)
+
+    def test_is_1_with_the_reasons_and_changes_nothing_when_it_is_refused(self, first):
+        before = first.gateway("nft", "-a", "list", "ruleset")
+        first.configure(
+            SECOND + "    - {client_id: nobody, allow: [10.20.0.0/24]}\n    - {client_id: alice, allow: [x]}\n"
+        )
+        done = ask(first, "reload")
+        assert done.returncode == 1
+        problems = [line for line in done.stderr.splitlines() if line.startswith(f"{first.server_yaml}:")]
+        assert len(problems) == 2
+        assert first.gateway("nft", "-a", "list", "ruleset") == before
+
+    def test_is_4_without_a_daemon(self, first):
+        first.daemon.kill()
+        done = ask(first, "reload")
+        assert (done.returncode, done.stdout) == (4, "")
+        assert "no wgd-server runs here" in done.stderr
+
+
+class TestReloadThatFailsOnTheWay:
+    """A step in the middle fails, after ruleset and routing rules were changed: everything is as it was."""
+
+    def shown(self, world):
+        node = world.gateway
+        return {
+            "nftables": node("nft", "--stateless", "list", "ruleset"),
+            "rules": node("ip", "-4", "rule") + node("ip", "-6", "rule"),
+            "addresses": node("ip", "-o", "address", "show", "dev", "wgd0"),
+            "routes": node("ip", "-4", "route", "show", "table", "all")
+            + node("ip", "-6", "route", "show", "table", "all"),
+            "peers": sorted(node("wg", "show", "wgd0", "allowed-ips").splitlines()),
+            "port": node("wg", "show", "wgd0", "listen-port"),
+            "forwarding": node("sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"),
+        }
+
+    def move_to_another_port(self, world):
+        world.configure(SECOND, mode="observe")
+        world.server_yaml.write_text(world.server_yaml.read_text().replace("listen_port: 51820", "listen_port: 51999"))
+
+    def test_goes_back_and_names_the_step(self, first):
+        before = self.shown(first)
+        self.move_to_another_port(first)
+        with made_in(first.gateway, socket.AF_INET6, socket.SOCK_DGRAM) as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            holder.bind(("::", 51999))
+            done = ask(first, "reload")
+        assert done.returncode == 1
+        assert "while setting the peers" in done.stderr
+        assert self.shown(first) == before
+        assert first.alice.gets(World.LAN[0])
+        assert not opened(first, 0)
+
+    def test_is_applied_when_nothing_is_in_the_way(self, first):
+        """The control: the same reload, and the port is free."""
+        before = self.shown(first)
+        self.move_to_another_port(first)
+        assert ask(first, "reload").returncode == 0
+        after = self.shown(first)
+        assert {name for name in before if before[name] != after[name]} == {"nftables", "rules", "port"}
+
+
+class TestConfirm:
+    def test_keeps_the_new_config(self, first):
+        first.configure(SECOND)
+        assert "wgd-server confirm" in ask(first, "reload", "--confirm", "2").stdout
+        assert ask(first, "confirm").returncode == 0
+        assert json.loads(ask(first, "status", "--json").stdout)["confirm_seconds"] is None
+        assert ask(first, "confirm").returncode == 1, "there is nothing left to confirm"
+
+    @FAMILIES
+    def test_that_does_not_come_goes_back_by_itself(self, first, family):
+        count = first.daemon.output.count("went back")
+        first.configure(SECOND)
+        assert ask(first, "reload", "--confirm", "3").returncode == 0
+        assert opened(first, family)
+        wait_until("the way back", lambda: first.daemon.output.count("went back") > count)
+        assert not opened(first, family)
+        assert first.alice.gets(World.LAN[family]), "what the config before granted goes on"
+
+    def test_is_not_given_by_another_reload(self, first):
+        first.configure(SECOND)
+        ask(first, "reload", "--confirm", "3")
+        assert "reloaded" in first.daemon.reload()
+        count = first.daemon.output.count("went back")
+        assert json.loads(ask(first, "status", "--json").stdout)["confirm_seconds"] is not None
+        wait_until("the way back", lambda: first.daemon.output.count("went back") > count)
+        assert not opened(first, 0)
+
+
+class TestPlan:
+    def test_says_what_a_reload_would_change_and_changes_nothing(self, first):
+        before = first.gateway("nft", "-a", "list", "ruleset")
+        first.configure(SECOND, mode="observe")
+        done = ask(first, "plan")
+        assert done.returncode == 0
+        assert "+ policy  more[0]: alice to 10.20.0.11/32 tcp 9000\n" in done.stdout
+        assert "authz_mode: enforce -> observe" in done.stdout
+        assert "- rule" in done.stdout
+        assert first.gateway("nft", "-a", "list", "ruleset") == before
+
+    def test_of_the_config_in_force_says_that_there_is_nothing_to_do(self, first):
+        done = ask(first, "plan")
+        assert (done.returncode, done.stdout) == (0, "nothing to do: a reload would change nothing\n")
+
+    def test_of_a_bad_config_is_1_with_the_problems(self, first):
+        first.configure(FIRST, mode="strict")
+        done = ask(first, "plan")
+        assert done.returncode == 1
+        assert "authz_mode" in done.stderr
+
+
+class TestStatus:
+    def test_shows_interface_peers_policy_and_what_was_dropped(self, first):
+        assert not opened(first, 0)
+        found = json.loads(ask(first, "status", "--json").stdout)
+        assert found["interface"] == {
+            "name": "wgd0", "addresses": ["10.80.0.1/24", "fd80::1/64"], "listen_port": 51820, "mtu": 1420, "up": True
+        }  # fmt: skip
+        alice, bob = found["peers"]
+        assert (alice["name"], alice["live"], alice["public_key"]) == ("alice", True, first.keys["alice"])
+        assert alice["endpoint"].startswith("192.0.2.2:")
+        assert alice["rx_bytes"] > 0
+        assert (bob["name"], bob["live"], bob["last_handshake"]) == ("bob", False, None)
+        assert found["policy"] == {"rules": 1, "allow": 2, "clients": 1}
+        assert found["dropped"]["denied"] > 0
+        assert found["event_log"]["lost"] == 0
+        assert found["event_log"]["events"] > 0
+
+    def test_shows_the_same_to_a_person(self, first):
+        done = ask(first, "status")
+        assert done.returncode == 0
+        assert "interface: wgd0 up, port 51820" in done.stdout
+        assert "\nalice " in done.stdout
+        assert "\033" not in done.stdout
+
+    def test_counts_what_was_put_back(self, first):
+        before = json.loads(ask(first, "status", "--json").stdout)["drift_restored"]
+        first.gateway("ip", "rule", "del", "priority", "7780")
+        wait_until(
+            "drift in the status",
+            lambda: json.loads(ask(first, "status", "--json").stdout)["drift_restored"] > before,
+        )
+        assert "routing rule 7780" in ask(first, "status").stdout
+
+    def test_never_shows_a_key_that_is_secret(self, first):
+        private = (first.scratch / "gateway.key").read_text().strip()
+        assert private not in ask(first, "status", "--json").stdout
+
+
+class TestSocket:
+    def path(self, world):
+        return world.gateway.run_dir("wgd-server/control")
+
+    def test_is_for_owner_and_group_alone(self, first):
+        assert self.path(first).stat().st_mode & 0o777 == 0o660
+
+    def test_of_a_killed_daemon_is_replaced(self, first):
+        first.daemon.kill()
+        assert self.path(first).is_socket()
+        first.daemon = first.serve()
+        assert ask(first, "status").returncode == 0
+
+    def test_is_gone_after_a_stop(self, first):
+        first.daemon.end()
+        assert not self.path(first).exists()
+        assert ask(first, "status").returncode == 4
+
+    def test_of_a_live_daemon_refuses_a_second_one(self, first):
+        before = first.gateway("nft", "--handle", "--stateless", "list", "ruleset")
+        second = first.gateway.service("-m", "wgd.cli.server", "run", "--config", str(first.server_yaml))
+        assert second.wait() == 1
+        assert "another wgd-server already runs" in second.output
+        assert ask(first, "status").returncode == 0
+        assert first.gateway("nft", "--handle", "--stateless", "list", "ruleset") == before
+
+    def test_held_by_silence_and_garbage_answers_all_the_same(self, first):
+        held = []
+        try:
+            for number in range(200):
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                held.append(connection)
+                connection.connect(str(self.path(first)))
+                connection.send((b"", b"garbage\0", b'{"method":', b"x" * 5000)[number % 4])
+            assert ask(first, "status").returncode == 0
+            assert ask(first, "reload").returncode == 0
+        finally:
+            for connection in held:
+                connection.close()

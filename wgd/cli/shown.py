@@ -1,0 +1,149 @@
+"""What the daemon answers, for people: aligned, and in colour on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+GREEN, YELLOW, RED, BOLD, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[1m", "\033[0m"
+MARKS = {"added": ("+", GREEN), "removed": ("-", RED), "changed": ("~", YELLOW)}
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+KIBI = 1024
+MINUTE, HOUR, DAY = 60, 3600, 86400
+LAST_DRIFTS = 5
+
+
+class Painter:
+    """Puts words in colour, or leaves them."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, text: str, colour: str) -> str:
+        """Return `text` in a colour, one of the constants above."""
+        return f"{colour}{text}{RESET}" if self._colour and text else text
+
+
+def plan(changes: Sequence[Mapping[str, Any]], *, colour: bool) -> str:
+    """Return the lines for what a reload would change."""
+    if not changes:
+        return "nothing to do: a reload would change nothing\n"
+    paint = Painter(colour=colour)
+    width = max(len(change["object"]) for change in changes)
+    lines = []
+    for change in changes:
+        mark, its_colour = MARKS[change["action"]]
+        lines.append(f"{paint(mark, its_colour)} {change['object']:{width}}  {change['detail']}")
+    return "\n".join((*lines, "")) + _total(changes)
+
+
+def _total(changes: Sequence[Mapping[str, Any]]) -> str:
+    counts = {action: sum(change["action"] == action for change in changes) for action in MARKS}
+    return ", ".join(f"{count} {action}" for action, count in counts.items() if count) + "\n"
+
+
+def status(found: Mapping[str, Any], *, colour: bool) -> str:
+    """Return the lines for what Status answers."""
+    paint = Painter(colour=colour)
+    now = time.time()
+    rows = list(_summary(found, paint, now))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:>{width}}: {text}" for name, text in rows]
+    return "\n".join((*lines, "", *_peers(found["peers"], paint, now))) + "\n"
+
+
+def _summary(found: Mapping[str, Any], paint: Painter, now: float) -> Iterator[tuple[str, str]]:
+    interface = found["interface"]
+    state = paint("up", GREEN) if interface["up"] else paint("down", RED)
+    mtu = f", MTU {interface['mtu']}" if interface["mtu"] is not None else ""
+    yield "interface", f"{paint(interface['name'], BOLD)} {state}, port {interface['listen_port'] or 'none'}{mtu}"
+    yield "addresses", ", ".join(interface["addresses"]) or "none"
+    yield "running", f"for {duration(now - found['started'])}, version {found['version']}"
+    mode = found["authz_mode"]
+    yield "mode", mode if mode == "enforce" else paint(f"{mode}: nothing is dropped", YELLOW)
+    policy = found["policy"]
+    yield (
+        "policy",
+        f"{policy['rules']} rules, {policy['allow']} allow entries, {policy['clients']} clients with a grant",
+    )
+    dropped = found["dropped"]
+    yield "dropped", f"{dropped['denied']} packets denied, {dropped['spoofed']} with a forged client address"
+    yield from _event_log(found["event_log"], paint)
+    yield "drift", _drift(found, paint)
+    for drift in found["drift"][-LAST_DRIFTS:]:
+        ago = f"{duration(now - drift['ts'])} ago"
+        yield "", f"{drift['action']} {ago}: {drift['object']} {drift['detail']}"
+    if found["confirm_seconds"] is not None:
+        yield "reload", paint(f"goes back in {found['confirm_seconds']} s unless confirmed", YELLOW)
+    if found["failing"] is not None:
+        yield "failing", paint(found["failing"], RED)
+
+
+def _event_log(event_log: Mapping[str, Any] | None, paint: Painter) -> Iterator[tuple[str, str]]:
+    if event_log is None:
+        yield "event log", "off"
+        return
+    lost = f"{event_log['lost']} lost"
+    lost = paint(lost, YELLOW) if event_log["lost"] else lost
+    yield "event log", f"{event_log['path']}: {event_log['events']} events, {lost}"
+    for name, what in (
+        ("undecoded", "messages were not understood"),
+        ("unresolved", "events are of a policy whose names were not known"),
+        ("overruns", "times the kernel's queue was full"),
+    ):
+        if event_log[name]:
+            yield "", paint(f"{event_log[name]} {what}", YELLOW)
+    if event_log["refused"] is not None:
+        yield "", paint(event_log["refused"], RED)
+
+
+def _drift(found: Mapping[str, Any], paint: Painter) -> str:
+    if not found["drift_restored"] and not found["drift_failed"]:
+        return "none seen"
+    failed = paint(f", {found['drift_failed']} times it could not be", RED) if found["drift_failed"] else ""
+    return paint(f"{found['drift_restored']} changes of others put back", YELLOW) + failed
+
+
+def _peers(peers: Sequence[Mapping[str, Any]], paint: Painter, now: float) -> Iterator[str]:
+    if not peers:
+        yield "no peers"
+        return
+    rows = [("PEER", "ENDPOINT", "HANDSHAKE", "FROM PEER", "TO PEER")]
+    rows += [
+        (
+            peer["name"] or peer["public_key"],
+            peer["endpoint"] or "-",
+            f"{duration(now - peer['last_handshake'])} ago" if peer["last_handshake"] else "never",
+            amount(peer["rx_bytes"]),
+            amount(peer["tx_bytes"]),
+        )
+        for peer in peers
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    colours = [BOLD, *(GREEN if peer["live"] else "" for peer in peers)]
+    for row, colour in zip(rows, colours, strict=True):
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        if colour:
+            cells[0] = paint(cells[0], colour)
+        yield "  ".join(cells).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units at most: `3 s`, `5 min`, `2 h 10 min`, `4 d 3 h`."""
+    whole = max(0, int(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def amount(count: int) -> str:
+    """Return a number of bytes in a unit that leaves at most four digits before the point."""
+    value, unit = float(count), 0
+    while value >= KIBI and unit < len(UNITS) - 1:
+        value, unit = value / KIBI, unit + 1
+    return f"{count} B" if unit == 0 else f"{value:.1f} {UNITS[unit]}"

@@ -1,0 +1,135 @@
+"""The interfaces of the control socket, in varlink's interface definition language."""
+
+from __future__ import annotations
+
+from wgd.host.varlink import SERVICE
+
+INTERFACE = "io.wgd.Server"
+
+SERVER = f"""\
+# The gateway that runs here. Whoever may connect may read; Reload and Confirm are for root and the daemon's own user.
+interface {INTERFACE}
+
+# `last_handshake` is in seconds since 1970; `endpoint` and `last_handshake` are absent before the first handshake.
+# `live`: the last handshake is younger than WireGuard lets a session grow.
+type Peer (
+  name: string,
+  public_key: string,
+  allowed_ips: []string,
+  endpoint: ?string,
+  last_handshake: ?float,
+  live: bool,
+  rx_bytes: int,
+  tx_bytes: int
+)
+
+# `up` false, or `listen_port` null: the interface is down, or gone.
+type Interface (
+  name: string,
+  addresses: []string,
+  listen_port: ?int,
+  mtu: ?int,
+  up: bool
+)
+
+# `rules` are those of the config, `allow` what they list, `clients` the peers that are granted anything.
+type Policy (
+  rules: int,
+  allow: int,
+  clients: int
+)
+
+# Packets dropped since the ruleset was loaded: no rule covers them; a client's address from elsewhere.
+type Dropped (
+  denied: int,
+  spoofed: int
+)
+
+# The event log since the daemon's start. `lost` are events that gave no line; `refused` is why the file takes none now.
+type EventLog (
+  path: string,
+  events: int,
+  lost: int,
+  undecoded: int,
+  unresolved: int,
+  overruns: int,
+  refused: ?string
+)
+
+# Somebody else's changes since the daemon's start. `action` is restored or failed, `ts` is in seconds since 1970.
+type Drift (
+  ts: float,
+  object: string,
+  action: string,
+  detail: string
+)
+
+# `confirm_seconds`: how long until the gateway goes back to the config before, unless Confirm is called.
+type Status (
+  version: string,
+  started: float,
+  interface: Interface,
+  authz_mode: string,
+  peers: []Peer,
+  policy: Policy,
+  dropped: Dropped,
+  event_log: ?EventLog,
+  drift_restored: int,
+  drift_failed: int,
+  drift: []Drift,
+  failing: ?string,
+  confirm_seconds: ?int
+)
+
+# `action` is added, removed or changed; `detail` says the rest to a person.
+type Change (
+  object: string,
+  action: string,
+  detail: string
+)
+
+method Status() -> (status: Status)
+
+# What Reload would change. Changes nothing.
+method Plan() -> (changes: []Change)
+
+# Reads the config anew and goes over to it, or changes nothing. With `confirm` (seconds, 1 to 86400) the gateway goes
+# back by itself to the last config that needed no confirmation, unless Confirm is called in time.
+method Reload(confirm: ?int) -> ()
+
+method Confirm() -> ()
+
+# The config cannot be used, or the kernel refused a step.
+error Refused (reasons: []string)
+
+error NothingToConfirm ()
+
+# The kernel could not be read.
+error Failed (reason: string)
+"""
+
+VARLINK_SERVICE = f"""\
+# What every varlink service has.
+interface {SERVICE}
+
+method GetInfo() -> (
+  vendor: string,
+  product: string,
+  version: string,
+  url: string,
+  interfaces: []string
+)
+
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+
+error MethodNotFound (method: string)
+
+error InvalidParameter (parameter: string)
+
+error PermissionDenied ()
+"""
+
+DESCRIPTIONS = {SERVICE: VARLINK_SERVICE, INTERFACE: SERVER}
+"""By the interface's name."""

@@ -1,0 +1,123 @@
+"""The interface io.wgd.Server: which calls there are, who may make them, and what their parameters must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from wgd import __version__
+from wgd.daemon.description import DESCRIPTIONS, INTERFACE
+from wgd.errors import WgdError
+from wgd.host.varlink import SERVICE, Call, VarlinkError
+from wgd.plan.preview import Change
+
+MAX_CONFIRM_SECONDS = 86400
+CHANGING = frozenset({f"{INTERFACE}.Reload", f"{INTERFACE}.Confirm"})
+"""The methods that need more than a connection."""
+
+
+class Operations(Protocol):
+    """What the daemon does when it is asked."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what Status answers; raise WgdError when the kernel cannot be read."""
+
+    def plan(self) -> tuple[Change, ...]:
+        """Return what a reload would change; raise WgdError when it would be refused."""
+
+    def reload(self, confirm: int | None) -> None:
+        """Reload; raise WgdError when it is refused. `confirm` is in how many seconds to go back."""
+
+    def confirm(self) -> bool:
+        """Keep the config that was to be confirmed; False when there is none."""
+
+
+class Service:
+    """Answers the calls of the control socket."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._methods: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+            f"{SERVICE}.GetInfo": self._get_info,
+            f"{SERVICE}.GetInterfaceDescription": self._get_interface_description,
+            f"{INTERFACE}.Status": self._status,
+            f"{INTERFACE}.Plan": self._plan,
+            f"{INTERFACE}.Reload": self._reload,
+            f"{INTERFACE}.Confirm": self._confirm,
+        }
+
+    def answer(self, call: Call, may_change: bool) -> Mapping[str, Any]:  # noqa: FBT001 - as control.Answer has it
+        """Return the answer's parameters; raise VarlinkError for an error."""
+        method = self._methods.get(call.method)
+        if call.method in CHANGING and not may_change:
+            raise VarlinkError(f"{SERVICE}.PermissionDenied")
+        if method is not None:
+            return method(call.parameters)
+        if call.interface not in DESCRIPTIONS:
+            raise VarlinkError(f"{SERVICE}.InterfaceNotFound", {"interface": call.interface})
+        raise VarlinkError(f"{SERVICE}.MethodNotFound", {"method": call.method})
+
+    def _get_info(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters)
+        return {
+            "vendor": "wgd",
+            "product": "wgd-server",
+            "version": __version__,
+            "url": "",
+            "interfaces": list(DESCRIPTIONS),
+        }
+
+    def _get_interface_description(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters, "interface")
+        interface = parameters.get("interface")
+        if not isinstance(interface, str):
+            raise _invalid("interface")
+        if interface not in DESCRIPTIONS:
+            raise VarlinkError(f"{SERVICE}.InterfaceNotFound", {"interface": interface})
+        return {"description": DESCRIPTIONS[interface]}
+
+    def _status(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters)
+        try:
+            return {"status": self._operations.status()}
+        except WgdError as error:
+            raise VarlinkError(f"{INTERFACE}.Failed", {"reason": str(error)}) from error
+
+    def _plan(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters)
+        try:
+            changes = self._operations.plan()
+        except WgdError as error:
+            raise _refused(error) from error
+        return {"changes": [{"object": each.object, "action": each.action, "detail": each.detail} for each in changes]}
+
+    def _reload(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters, "confirm")
+        confirm = parameters.get("confirm")
+        if confirm is not None and (type(confirm) is not int or not 1 <= confirm <= MAX_CONFIRM_SECONDS):
+            raise _invalid("confirm")
+        try:
+            self._operations.reload(confirm)
+        except WgdError as error:
+            raise _refused(error) from error
+        return {}
+
+    def _confirm(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters)
+        if not self._operations.confirm():
+            raise VarlinkError(f"{INTERFACE}.NothingToConfirm")
+        return {}
+
+
+def _only(parameters: Mapping[str, Any], *known: str) -> None:
+    for name in parameters:
+        if name not in known:
+            raise _invalid(name)
+
+
+def _invalid(parameter: str) -> VarlinkError:
+    return VarlinkError(f"{SERVICE}.InvalidParameter", {"parameter": parameter})
+
+
+def _refused(error: WgdError) -> VarlinkError:
+    return VarlinkError(f"{INTERFACE}.Refused", {"reasons": str(error).splitlines()})
