@@ -11,20 +11,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from wgd.daemon.status import View
+from wgd.daemon.table import Table
 from wgd.daemon.tunnel import Tunnel
 from wgd.errors import ConflictError, KernelError, WgdError
 from wgd.host import sysctl
 from wgd.host.files import Note, private_key_path, read_key
-from wgd.kernel.nft import Nft
 from wgd.model import Forwarding, ServerConfig
 from wgd.plan import forwarding, routing
 from wgd.plan import gateway as plan
 from wgd.plan.gateway import Actual, Desired, Difference, Keys
 from wgd.plan.preview import Change, preview
-from wgd.plan.ruleset import transactions
 from wgd.plan.state import Device
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Gateway:
 
     def __init__(self, note: Note) -> None:
         self._tunnel = Tunnel(note)
-        self._nft = Nft()
+        self._table = Table()
         self.desired: Desired | None = None
 
     def close(self) -> None:
@@ -62,29 +62,27 @@ class Gateway:
             self.stop()
         self._tunnel.open(desired.config.interface, desired.device)
         try:
-            self._apply(desired, None)
+            self.desired = self._apply(desired, None)
         except WgdError:
             with suppress(WgdError):
                 self.stop()
             raise
-        self.desired = desired
 
     def reload(self, desired: Desired) -> None:
         """Go over to `desired`; when a step fails, go back to what was and raise."""
         before = self.desired
         try:
-            self._apply(desired, before)
+            self.desired = self._apply(desired, before)
         except WgdError as error:
             log.error("reload failed, going back: %s", error)
             if before is not None:
                 self._go_back(before, desired, error)
             raise
-        self.desired = desired
 
     def _go_back(self, before: Desired, desired: Desired, reason: WgdError) -> None:
         """Apply what was before; raise KernelError with both reasons when that fails too."""
         try:
-            self._apply(before, desired)
+            self.desired = self._apply(before, desired)
         except WgdError as error:
             raise KernelError(
                 desired.device.name, f"{reason}; and it could not go back, which the next check tries again: {error}"
@@ -100,7 +98,7 @@ class Gateway:
         """Put back what is missing."""
         if self.desired is not None:
             self._tunnel.open(self.desired.config.interface, self.desired.device)
-            self._apply(self.desired, self.desired)
+            self.desired = self._apply(self.desired, self.desired)
 
     def preview(self, desired: Desired) -> tuple[Change, ...]:
         """Return what `reload` would change, in words; changes nothing."""
@@ -111,8 +109,8 @@ class Gateway:
         """Return what the kernel shows of the gateway for `status`."""
         link = self._tunnel.links.find(self.desired.device.name) if self.desired is not None else None
         if link is None:
-            return View(None, None, (), self._nft.dropped())
-        return View(link, self._tunnel.device(link.name), self._tunnel.links.addresses(link), self._nft.dropped())
+            return View(None, None, (), self._table.dropped())
+        return View(link, self._tunnel.device(link.name), self._tunnel.links.addresses(link), self._table.dropped())
 
     def device(self) -> Device | None:
         """Return the WireGuard device with its peers' handshakes and counters, or None before start."""
@@ -125,7 +123,7 @@ class Gateway:
             lambda: self._tunnel.undo(ours),
             lambda: sysctl.write_settings(forwarding.restore(self._originals()), missing_ok=True),
             self._undo_routing,
-            self._nft.delete,
+            self._table.delete,
             self._tunnel.memory.forget,
         )
         errors: list[WgdError] = []
@@ -142,23 +140,26 @@ class Gateway:
         found = self._tunnel.memory.found
         return dict(found.settings) if found is not None else {}
 
-    def _apply(self, desired: Desired, before: Desired | None) -> None:
+    def _apply(self, desired: Desired, before: Desired | None) -> Desired:
+        """Set everything, read it back, and return it with the ruleset's generation."""
         for name, step in self._steps(desired, before):
             try:
                 step()
             except KernelError as error:
                 raise KernelError(error.subject, f"{error.reason} (while setting the {name})") from error
+        desired = replace(desired, ruleset=self._table.applied)
         left = plan.differences(desired, self._actual(desired), self._originals())
         if left:
             listed = ", ".join(f"{difference.object} {difference.detail}" for difference in left[:3])
             raise KernelError(desired.device.name, f"the kernel does not hold what was set: {listed}")
+        return desired
 
     def _steps(self, desired: Desired, before: Desired | None) -> Iterator[tuple[str, Callable[[], None]]]:
         interface = desired.config.interface
         previous = before.device if before is not None else None
         # A family whose switch is on must not for a moment lack the rule that keeps others from being forwarded.
         yield "forwarding that is not wanted any more", lambda: self._give_back_forwarding(desired)
-        yield "ruleset", lambda: self._nft.apply(transactions(desired.ruleset, self._nft.read()))
+        yield "ruleset", lambda: self._table.set(desired.ruleset)
         yield "routing rules", lambda: self._set_rules(desired)
         yield "prohibit routes", lambda: self._set_routes(desired, {"prohibit"})
         yield "peers", lambda: self._tunnel.set_device(desired.device, previous)
@@ -212,7 +213,7 @@ class Gateway:
             links.addresses(link) if link is not None else (),
             plan.our_routes(links.routes()),
             plan.our_rules(links.rules()),
-            self._nft.read(),
+            self._table.read(),
             sysctl.read_settings(),
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wgd.kernel.conntrack import forget_generations
-from wgd.kernel.nft import Nft
+from wgd.kernel.nft import Dropped, Nft
 from wgd.plan.ruleset import DELETE_TABLE, next_generation, transactions
 from wgd.policy.ruleset import Ruleset
 
@@ -29,6 +29,10 @@ class Table:
     def read(self) -> Ruleset | None:
         """Return the table as the kernel holds it, or None when there is none."""
         return self._nft.read()
+
+    def dropped(self) -> Dropped:
+        """Return what our chains have counted; nothing where they are gone."""
+        return self._nft.dropped()
 
     def set(self, desired: Ruleset) -> None:
         """Lead the kernel to `desired`, which is `applied` from then on; raise KernelError when it is refused.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import nftables
 
 from wgd.errors import KernelError
-from wgd.policy.ruleset import Chain, Element, Interval, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import GENERATION_MASK, GENERATION_SET, Chain, Element, Interval, KeySet, Ruleset, VerdictMap
 
 FAMILY, TABLE = "inet", "wgd"
 _ABSENT = "No such file or directory"
@@ -81,6 +81,7 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
     chains: dict[str, Chain] = {}
     sets: dict[str, KeySet] = {}
     maps: dict[str, VerdictMap] = {}
+    generation = 0
     for found in objects:
         if "chain" in found:
             chain = found["chain"]
@@ -90,13 +91,22 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
             chain = chains[rule["chain"]]
             mark = rule.get("comment", "") if chain.rule_count == 0 else chain.mark
             chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1)
+        elif "set" in found and found["set"]["name"] == GENERATION_SET:
+            generation = _generation(found["set"])
         elif "set" in found:
             sets[found["set"]["name"]] = KeySet(_fields(found["set"]), frozenset(_elements(found["set"])))
         elif "map" in found:
             verdicts = found["map"]
             targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
             maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
-    return Ruleset(chains, sets, maps)
+    return Ruleset(chains, sets, maps, generation)
+
+
+def _generation(typed: dict[str, Any]) -> int:
+    """Return the generation in force, 0 when the set does not hold exactly one."""
+    elements = typed.get("elem", ())
+    generations = [mark >> 24 for mark in elements if isinstance(mark, int) and mark & ~GENERATION_MASK == 0]
+    return generations[0] if len(generations) == len(elements) == 1 and _fields(typed) == ("mark",) else 0
 
 
 _PRIORITIES = {0: "filter"}
