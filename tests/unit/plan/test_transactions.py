@@ -14,7 +14,7 @@ NONE_HELD = frozenset[int]()
 
 
 def ruleset(*grants: str) -> Ruleset:
-    return desired_ruleset(server_config(rule(*map(allow, grants))), NONE_HELD)
+    return desired_ruleset(server_config(rule(*map(allow, grants), clients=CLIENTS[:2])), NONE_HELD)
 
 
 @given(configs())
@@ -63,8 +63,8 @@ def test_a_fixed_chain_is_rewritten_whole_in_one_transaction() -> None:
 
 
 def test_an_element_is_all_that_changes_with_a_client() -> None:
-    one = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS[:2])), NONE_HELD)
-    other = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS[:1])), NONE_HELD)
+    one = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS)), NONE_HELD)
+    other = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS[:2])), NONE_HELD)
     (text,) = transactions(other, one)
     assert {tuple(line.split()[:2]) for line in text.splitlines()} == {("delete", "element")}
 

@@ -31,7 +31,9 @@ class Packet:
         return Packet(self.destination, self.source, self.proto, self.destination_port, self.source_port)
 
     def field(self, name: str) -> int | None:
-        """Return a field by nft's name, None where this packet does not have it; `ct reply` is about the reply."""
+        """Return a field by nft's name, None where this packet, a reply if `ct` is in the name, does not have it."""
+        if name.startswith("ct original "):
+            return self.reply().field(name.removeprefix("ct original "))
         name = name.removeprefix("ct reply ")
         family = {"ip": 4, "ip6": 6}.get(name.split()[0])
         if family not in (None, self.destination.version):

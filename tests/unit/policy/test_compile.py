@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import combinations
 
@@ -15,8 +16,8 @@ from tests.unit.policy.policy_examples import (
     rule,
     server_config,
 )
-from wgd.model import PORT_PROTOCOLS, AllowRule, PortRange, ServerConfig
-from wgd.policy.compile import compile_policy
+from wgd.model import PORT_PROTOCOLS, AllowRule, Policy, PortRange, PublicKey, Rule, ServerConfig
+from wgd.policy.compile import Compiled, compile_policy, shard_name, shard_of
 from wgd.policy.decide import Flow, decide
 from wgd.policy.ruleset import Element
 from wgd.policy.table import desired_ruleset
@@ -101,7 +102,9 @@ def test_clients_with_equal_grants_share_one_policy_wherever_it_was_written() ->
 
 
 def test_a_changed_grant_has_another_name() -> None:
-    one, other = (compile_policy(server_config(rule(allow("10.20.0.0/24", 6, port)))) for port in (80, 81))
+    one, other = (
+        compile_policy(server_config(rule(allow("10.20.0.0/24", 6, port), clients=CLIENTS[:2]))) for port in (80, 81)
+    )
     assert not one.chains.keys() & other.chains.keys()
     assert (one.sets.keys() & other.sets.keys()) == {"clients4", "clients6"}
 
@@ -158,7 +161,7 @@ def test_every_verdict_map_is_there_when_the_policy_is_empty() -> None:
 
 
 def test_a_port_stands_first_in_its_key() -> None:
-    compiled = compile_policy(server_config(rule(allow("fd20::/64", 6, 80))))
+    compiled = compile_policy(server_config(rule(allow("fd20::/64", 6, 80), clients=CLIENTS[:2])))
     (found,) = (key_set for name, key_set in compiled.sets.items() if "_port" in name)
     assert found.fields == ("inet_service", "inet_proto", "ipv6_addr")
 
@@ -172,7 +175,7 @@ def test_neighbouring_ports_of_one_host_are_one_element() -> None:
 
 def test_all_protocols_with_ports_are_held_by_one_set() -> None:
     entries = (allow("10.20.0.0/24", proto, 80) for proto in sorted(PORT_PROTOCOLS))
-    compiled = compile_policy(server_config(rule(*entries)))
+    compiled = compile_policy(server_config(rule(*entries, clients=CLIENTS[:2])))
     (found,) = (key_set for name, key_set in compiled.sets.items() if name.startswith("policy_") and "_port" in name)
     assert {element[1] for element in found.elements} == {(proto, proto) for proto in PORT_PROTOCOLS}
 
@@ -181,3 +184,58 @@ def test_moving_a_rule_in_its_file_changes_nothing() -> None:
     config = server_config(rule(allow("10.20.0.0/24", path="policy.rules[0].allow[0]"), name=None))
     moved = server_config(rule(allow("10.20.0.0/24", path="policy.rules[3].allow[1]"), name=None))
     assert compile_policy(config) == compile_policy(moved)
+
+
+ALICE, BOB, SITE = CLIENTS
+
+
+def sharded(*rules: Rule) -> Compiled:
+    return compile_policy(server_config(*rules))
+
+
+def test_a_client_with_grants_of_its_own_goes_into_its_shard_and_those_that_share_keep_a_chain() -> None:
+    shared = rule(allow("10.20.0.0/24", 6, 80), clients=(ALICE, SITE))
+    compiled = sharded(shared, rule(allow("10.20.0.9/32", 6, 81), clients=(BOB,), name="bob"))
+    bob = ((int(ip_address("10.80.0.3")),) * 2,)
+    assert compiled.maps["out4"].elements[bob] == f"out_{shard_name(shard_of(server_config().peers[1]))}"
+    assert {"shard" in chain for chain in compiled.maps["out4"].elements.values()} == {True, False}
+
+
+def test_a_clients_address_stands_first_in_a_shards_key_and_the_port_second() -> None:
+    compiled = sharded(rule(allow("fd20::/64", 6, 80)))
+    (found,) = (key_set for name, key_set in compiled.sets.items() if "_port" in name)
+    assert found.fields == ("ipv6_addr", "inet_service", "inet_proto", "ipv6_addr")
+
+
+def test_no_client_of_a_shard_has_what_another_of_it_is_granted() -> None:
+    config = server_config(
+        rule(allow("10.20.0.1/32", 6, 80)), rule(allow("10.20.0.4/32", 6, 81), clients=(BOB,), name="bob")
+    )
+    in_one_shard = replace(
+        config,
+        peers=tuple(replace(peer, public_key=same_shard(peer.public_key)) for peer in config.peers),
+        policy=Policy(tuple(replace(r, clients=tuple(map(same_shard, r.clients))) for r in config.policy.rules)),
+    )
+    ruleset = desired_ruleset(in_one_shard, NONE_HELD)
+    assert len(set(ruleset.maps["out4"].elements.values())) == 1
+    alice, bob = ip_address("10.80.0.2"), ip_address("10.80.0.3")
+    first, second = ip_address("10.20.0.1"), ip_address("10.20.0.4")
+    assert passes(ruleset, Packet(alice, first, 6, 1000, 80))
+    assert passes(ruleset, Packet(bob, second, 6, 1000, 81))
+    assert not passes(ruleset, Packet(bob, first, 6, 1000, 80))
+    assert not passes(ruleset, Packet(alice, second, 6, 1000, 81))
+
+
+def same_shard(key: PublicKey) -> PublicKey:
+    return PublicKey(b"." + key.raw[1:] if key.raw[:1] != b"b" else b"." + key.raw[:31])
+
+
+def test_a_change_of_one_client_changes_elements_of_its_own_shard_alone() -> None:
+    bobs = rule(allow("10.20.0.4/32", 6, 81), clients=(BOB,), name="bob")
+    one, other = (sharded(bobs, rule(allow("10.20.0.9/32", 6, port))) for port in (80, 8080))
+    assert one.chains == other.chains
+    assert one.maps == other.maps
+    changed = {name for name in one.sets if one.sets[name] != other.sets[name]}
+    assert changed == {
+        f"{prefix}_{shard_name(shard_of(server_config().peers[0]))}_port4" for prefix in ("policy", "own")
+    }
