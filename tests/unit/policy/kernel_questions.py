@@ -31,9 +31,7 @@ class Packet:
         return Packet(self.destination, self.source, self.proto, self.destination_port, self.source_port)
 
     def field(self, name: str) -> int | None:
-        """Return a field by nft's name, None where this packet, a reply if `ct` is in the name, does not have it."""
-        if name.startswith("ct original "):
-            return self.reply().field(name.removeprefix("ct original "))
+        """Return a field by nft's name, None where this packet does not have it; `ct reply` is about the reply."""
         name = name.removeprefix("ct reply ")
         family = {"ip": 4, "ip6": 6}.get(name.split()[0])
         if family not in (None, self.destination.version):
@@ -57,7 +55,11 @@ def holds(element: Element, values: list[int]) -> bool:
 def matches(ruleset: Ruleset, rule: str, packet: Packet) -> bool:
     found = RULE.fullmatch(rule)
     assert found, f"a policy chain holds set look-ups only: {rule}"
-    values = [packet.field(name) for name in found["fields"].split(" . ")]
+    # Where a rule names both directions of a flow, the packet is a reply.
+    names = found["fields"].split(" . ")
+    both = "ct original" in rule and "ct reply" in rule
+    asked = [packet.reply() if both and name.startswith("ct original ") else packet for name in names]
+    values = [one.field(name.removeprefix("ct original ")) for one, name in zip(asked, names, strict=True)]
     if None in values:
         return False
     return any(holds(element, values) for element in ruleset.sets[found["set"]].elements)
