@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,13 @@ from wgd.host.varlink import Call, Messages, ProtocolError, VarlinkError, answer
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Call, bool], Mapping[str, Any]]
-"""Answers a call; the flag says whether the caller may change things. Raises VarlinkError for an error."""
-
 MAX_CALL_BYTES = 64 << 10
 MAX_QUEUED_BYTES = 64 << 20
 """How much of all answers may wait for their callers."""
 MAX_CONNECTIONS = 128
 MAX_OF_ONE_USER = 32
-ACCEPTS_A_ROUND = 64
+ACCEPTS_AT_ONCE = 64
+EVENTS_A_ROUND = 64
 SILENCE_SECONDS = 30.0
 """How long a connection may be without a call, or take for an answer."""
 CHUNK_BYTES = 64 << 10
@@ -38,16 +37,33 @@ UCRED = struct.Struct("3i")
 """pid, uid, gid (unix(7), SO_PEERCRED)."""
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: a user id, and whether that user may change things or only read."""
+
+    uid: int
+    may_change: bool
+
+
+Answer = Callable[[Call, Caller], Mapping[str, Any]]
+"""Answers a call with the parameters of its answer, or raises VarlinkError."""
+
+
 class Connection:
     """One caller. `since` is when it was last given its time: at its beginning, with each call and each answer."""
 
     def __init__(self, connected: socket.socket, now: float) -> None:
         self.socket = connected
-        _, self.uid, _ = UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-        self.may_change = self.uid in (0, os.geteuid())
+        self.caller = caller_of(connected)
         self.messages = Messages(MAX_CALL_BYTES)
         self.output = bytearray()
         self.since = now
+
+
+def caller_of(connected: socket.socket) -> Caller:
+    """Return who is at the other end: the kernel tells what holds since the connection was made."""
+    _, uid, _ = UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return Caller(uid, may_change=uid in (0, os.geteuid()))
 
 
 class ControlSocket:
@@ -80,25 +96,27 @@ class ControlSocket:
 
     def handle(self) -> None:
         """Take new connections, read, write, and answer at most one call."""
-        for descriptor, event in self._epoll.poll(0):
-            if descriptor == self._listener.fileno():
-                self._accept()
-                continue
-            connection = self._connections.get(descriptor)
-            if connection is None:
-                # Dropped earlier in this round.
-                continue
-            try:
-                if event & select.EPOLLIN:
-                    self._read(connection)
-                elif connection.output:
-                    self._write(connection)
-                answered = self._answer_next(connection)
-            except (OSError, ProtocolError):
-                self._drop(connection)
-                continue
-            if answered:
+        for _ in range(EVENTS_A_ROUND):
+            # One at a time: the kernel puts what it has reported at the end of its queue, and so everybody has a turn.
+            events = self._epoll.poll(0, 1)
+            if not events or self._is_answered(*events[0]):
                 return
+
+    def _is_answered(self, descriptor: int, event: int) -> bool:
+        """Do what an event asks for; tell whether that was to answer a call."""
+        if descriptor == self._listener.fileno():
+            self._accept()
+            return False
+        connection = self._connections[descriptor]
+        try:
+            if event & select.EPOLLIN:
+                self._read(connection)
+            elif connection.output:
+                self._write(connection)
+            return self._answer_next(connection)
+        except (OSError, ProtocolError):
+            self._drop(connection)
+            return False
 
     def expire(self) -> None:
         """End the connections whose time is over, and listen again should the descriptors have run out."""
@@ -109,7 +127,7 @@ class ControlSocket:
         self._epoll.modify(self._listener, select.EPOLLIN)
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTS_A_ROUND):
+        for _ in range(ACCEPTS_AT_ONCE):
             try:
                 connected, _ = self._listener.accept()
             except BlockingIOError:
@@ -128,12 +146,12 @@ class ControlSocket:
 
     def _make_room(self, connection: Connection) -> bool:
         """Make room for a newcomer: its own user's longest silent goes, and for one who may change things, a reader."""
-        same = [other for other in self._connections.values() if other.uid == connection.uid]
-        readers = [other for other in self._connections.values() if not other.may_change]
+        same = [other for other in self._connections.values() if other.caller.uid == connection.caller.uid]
+        readers = [other for other in self._connections.values() if not other.caller.may_change]
         if len(same) >= MAX_OF_ONE_USER:
             self._drop(min(same, key=lambda other: other.since))
         elif len(self._connections) >= MAX_CONNECTIONS:
-            if not connection.may_change or not readers:
+            if not connection.caller.may_change or not readers:
                 return False
             self._drop(min(readers, key=lambda other: other.since))
         return True
@@ -157,7 +175,7 @@ class ControlSocket:
             return False
         call = parse_call(message)
         try:
-            answer = answer_bytes(self._answer(call, connection.may_change))
+            answer = answer_bytes(self._answer(call, connection.caller))
         except VarlinkError as error:
             answer = error_bytes(error)
         connection.since = time.monotonic()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from wgd import __version__
+from wgd.daemon.control import Caller
 from wgd.daemon.description import DESCRIPTIONS, INTERFACE
 from wgd.errors import WgdError
 from wgd.host.varlink import SERVICE, Call, VarlinkError
@@ -46,10 +47,10 @@ class Service:
             f"{INTERFACE}.Confirm": self._confirm,
         }
 
-    def answer(self, call: Call, may_change: bool) -> Mapping[str, Any]:  # noqa: FBT001 - as control.Answer has it
+    def answer(self, call: Call, caller: Caller) -> Mapping[str, Any]:
         """Return the answer's parameters; raise VarlinkError for an error."""
         method = self._methods.get(call.method)
-        if call.method in CHANGING and not may_change:
+        if call.method in CHANGING and not caller.may_change:
             raise VarlinkError(f"{SERVICE}.PermissionDenied")
         if method is not None:
             return method(call.parameters)

@@ -141,15 +141,16 @@ def _ruleset(wanted: Ruleset, actual: Ruleset | None) -> Iterator[Change]:
     if actual is None:
         yield Change("table", "added", ruleset.TABLE)
         return
-    for kind, new, old in (("set", wanted.sets, actual.sets), ("map", wanted.maps, actual.maps)):
-        for name in sorted(new.keys() | old.keys()):
-            if new.get(name) != old.get(name):
-                come, gone = _elements(new.get(name)), _elements(old.get(name))
-                count = f"{len(come - gone)} elements come, {len(gone - come)} go"
-                yield Change("set", _action(name, new, old), f"{kind} {name}: {count}")
-    for name in sorted(wanted.chains.keys() | actual.chains.keys()):
-        if wanted.chains.get(name) != actual.chains.get(name):
-            yield Change("table", _action(name, wanted.chains, actual.chains), f"chain {name}")
+    for difference in ruleset.differences(wanted, actual):
+        kind, _, name = difference.partition(" ")
+        if kind == "chain":
+            yield Change("table", _action(name, wanted.chains, actual.chains), difference)
+            continue
+        new = {**wanted.sets, **wanted.maps}
+        old = {**actual.sets, **actual.maps}
+        come, gone = _elements(new.get(name)), _elements(old.get(name))
+        counts = f"{len(come - gone)} elements come, {len(gone - come)} go"
+        yield Change("set", _action(name, new, old), f"{difference}: {counts}")
 
 
 def _elements(typed: KeySet | VerdictMap | None) -> frozenset[Any]:

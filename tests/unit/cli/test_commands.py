@@ -201,7 +201,14 @@ class TestUsage:
         assert version.stdout.startswith(f"wgd-{program} ")
         assert "example:" in help_text.stdout
 
-    @pytest.mark.parametrize("words", [["server", "run"], ["server", "check"], ["client", "run"], ["client", "check"]])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            *(["server", command] for command in ("run", "check", "status", "plan", "reload", "confirm")),
+            *(["client", command] for command in ("run", "check")),
+        ],
+        ids=" ".join,
+    )
     def test_every_command_has_help_with_an_example(self, words: list[str]) -> None:
         done = run(*words, "--help")
         assert done.returncode == 0

@@ -1,0 +1,153 @@
+"""The commands that ask the daemon: what they send, what they exit with, and that they never hang."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wgd.cli import ask as module
+from wgd.cli.server import main
+
+INTERFACE = "io.wgd.Server"
+
+
+class Daemon:
+    """Answers one caller with given bytes, once it has called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answer: bytes | None = b""
+        self.calls: list[dict[str, Any]] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            received = b""
+            while not received.endswith(b"\0"):
+                received += connection.recv(4096)
+            self.calls.append(json.loads(received[:-1]))
+            if self.answer is None:
+                self._over.wait()
+            else:
+                connection.sendall(self.answer)
+
+    def close(self) -> None:
+        self._over.set()
+        if not self.calls:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+                last.connect(str(self.path))
+                last.send(b"{}\0")
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(tmp_path / "control")
+    yield made
+    made.close()
+
+
+def asked(daemon: Daemon, answer: bytes | dict[str, Any] | None, *words: str) -> int:
+    daemon.answer = json.dumps(answer).encode() + b"\0" if isinstance(answer, dict) else answer
+    return main([words[0], "--socket", str(daemon.path), *words[1:]])
+
+
+def test_reload_is_0_when_it_is_applied(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(daemon, {"parameters": {}}, "reload") == 0
+    assert daemon.calls == [{"method": f"{INTERFACE}.Reload", "parameters": {}}]
+    assert capsys.readouterr() == ("reloaded\n", "")
+
+
+def test_reload_sends_the_time_to_confirm(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(daemon, {"parameters": {}}, "reload", "--confirm", "60") == 0
+    assert daemon.calls[0]["parameters"] == {"confirm": 60}
+    assert "in 60 seconds unless you run: wgd-server confirm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", ["0", "-5", "86401", "1.5", "soon", "", "٣", "007"])
+def test_a_time_that_is_none_is_wrong_usage(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reload", f"--confirm={seconds}"])
+    assert ended.value.code == 2
+    assert "1 to 86400" in capsys.readouterr().err
+
+
+def test_reload_is_1_with_every_reason_when_it_is_refused(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"error": f"{INTERFACE}.Refused", "parameters": {"reasons": ["a:1: wrong", "a:2: wrong too"]}}
+    assert asked(daemon, answer, "reload") == 1
+    said = capsys.readouterr()
+    assert said.err == "a:1: wrong\na:2: wrong too\nrefused: the gateway goes on with what it had\n"
+    assert said.out == ""
+
+
+def test_confirm_is_1_when_there_is_nothing_to_confirm(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(daemon, {"error": f"{INTERFACE}.NothingToConfirm", "parameters": {}}, "confirm") == 1
+    assert capsys.readouterr().err == "no reload waits to be confirmed\n"
+
+
+def test_confirm_is_0_when_it_is_done(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(daemon, {"parameters": {}}, "confirm") == 0
+    assert capsys.readouterr().out == "confirmed\n"
+
+
+def test_status_as_json_is_what_the_daemon_says(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(daemon, {"parameters": {"status": {"version": "1"}}}, "status", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": "1"}
+
+
+def test_plan_shows_the_changes(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [{"object": "peer", "action": "added", "detail": "carol"}]
+    assert asked(daemon, {"parameters": {"changes": changes}}, "plan") == 0
+    assert capsys.readouterr().out == "+ peer  carol\n1 added\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"HTTP/1.1 400 Bad Request\0", "no wgd-server"),
+        ({"error": f"{INTERFACE}.Failed", "parameters": {"reason": "wgd0: is gone"}}, "cannot tell: wgd0: is gone"),
+        ({"error": "org.varlink.service.PermissionDenied"}, "only root and the daemon's own user"),
+        ({"error": "org.varlink.service.MethodNotFound"}, "of another version"),
+    ],
+    ids=["nothing", "no-varlink", "failed", "denied", "unknown"],
+)
+def test_an_answer_that_is_none_is_4_and_said_in_a_word(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], answer: bytes | dict[str, Any], said: str
+) -> None:
+    assert asked(daemon, answer, "status") == 4
+    output = capsys.readouterr()
+    assert said in output.err
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+
+
+def test_a_daemon_that_does_not_answer_is_4_after_a_while(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.05)
+    assert asked(daemon, None, "status") == 4
+    assert "has not answered within 0.05 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "reload", "confirm"])
+def test_without_a_daemon_it_is_4_with_a_plain_word(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stale = tmp_path / "stale"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(stale))
+    for path in (tmp_path / "none", stale):
+        assert main([command, "--socket", str(path)]) == 4
+        assert capsys.readouterr() == ("", f"{path}: no wgd-server runs here: systemctl start wgd-server\n")
