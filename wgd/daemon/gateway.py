@@ -17,7 +17,7 @@ from pathlib import Path
 from wgd.daemon.status import View
 from wgd.daemon.table import Table
 from wgd.daemon.tunnel import Tunnel
-from wgd.errors import ConflictError, KernelError, WgdError
+from wgd.errors import ConflictError, KernelError, SubjectError, WgdError
 from wgd.host import sysctl
 from wgd.host.files import Note, private_key_path, read_key
 from wgd.model import Forwarding, ServerConfig
@@ -145,8 +145,8 @@ class Gateway:
         for name, step in self._steps(desired, before):
             try:
                 step()
-            except KernelError as error:
-                raise KernelError(error.subject, f"{error.reason} (while setting the {name})") from error
+            except SubjectError as error:
+                raise type(error)(error.subject, f"{error.reason} (while setting the {name})") from error
         desired = replace(desired, ruleset=self._table.applied)
         left = plan.differences(desired, self._actual(desired), self._originals())
         if left:

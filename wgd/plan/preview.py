@@ -146,8 +146,8 @@ def _ruleset(wanted: Ruleset, actual: Ruleset | None) -> Iterator[Change]:
         if kind == "chain":
             yield Change("table", _action(name, wanted.chains, actual.chains), difference)
             continue
-        new = {**wanted.sets, **wanted.maps}
-        old = {**actual.sets, **actual.maps}
+        new: Mapping[str, KeySet | VerdictMap] = {**wanted.sets, **wanted.maps}
+        old: Mapping[str, KeySet | VerdictMap] = {**actual.sets, **actual.maps}
         come, gone = _elements(new.get(name)), _elements(old.get(name))
         counts = f"{len(come - gone)} elements come, {len(gone - come)} go"
         yield Change("set", _action(name, new, old), f"{difference}: {counts}")
