@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -156,6 +158,15 @@ class Interface:
     place: Place = field(default=NOWHERE, compare=False)
 
 
+def _outermost(networks: Iterable[Network], family: int) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    ends = ((int(network[0]), -int(network[-1])) for network in networks if network.version == family)
+    for first, minus_last in sorted(ends):
+        if not found or -minus_last > found[-1][1]:
+            found.append((first, -minus_last))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Peer:
     """One client of the gateway. `persistent_keepalive` is in seconds, None is off."""
@@ -167,6 +178,11 @@ class Peer:
     endpoint: Endpoint | None = None
     persistent_keepalive: int | None = None
     place: Place = field(default=NOWHERE, compare=False)
+
+    @cached_property
+    def intervals(self) -> Mapping[int, tuple[tuple[int, int], ...]]:
+        """First and last address of the allowed_ips, by family, without those that lie in another."""
+        return {family: _outermost(self.allowed_ips, family) for family in (4, 6)}
 
 
 @dataclass(frozen=True, order=True)

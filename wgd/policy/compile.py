@@ -12,7 +12,7 @@ shard is the client's own for ever, so that a change of one client changes eleme
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wgd.model import AllowRule, Network, Peer, PublicKey, ServerConfig
@@ -77,15 +77,20 @@ class Compiled:
 
 def grants_by_client(config: ServerConfig) -> dict[PublicKey, frozenset[AllowRule]]:
     """Return what each client that any rule names is granted, wherever it was written."""
-    granted: dict[PublicKey, set[AllowRule]] = defaultdict(set)
-    shared: dict[frozenset[AllowRule], frozenset[AllowRule]] = {}
-    for rule in config.policy.rules:
+    rules_of: dict[PublicKey, list[int]] = defaultdict(list)
+    for index, rule in enumerate(config.policy.rules):
         for client in rule.clients:
-            granted[client].update(rule.allow)
+            rules_of[client].append(index)
+    # Many clients have few lists of rules, and those who are granted the same get one object.
+    by_rules: dict[tuple[int, ...], frozenset[AllowRule]] = {}
+    shared: dict[frozenset[AllowRule], frozenset[AllowRule]] = {}
     result = {}
-    for client, rules in granted.items():
-        frozen = frozenset(rules)
-        result[client] = shared.setdefault(frozen, frozen)
+    for client, indexes in rules_of.items():
+        key = tuple(indexes)
+        if key not in by_rules:
+            grants = frozenset(allowed for index in key for allowed in config.policy.rules[index].allow)
+            by_rules[key] = shared.setdefault(grants, grants)
+        result[client] = by_rules[key]
     return result
 
 
@@ -100,20 +105,23 @@ def compile_policy(config: ServerConfig) -> Compiled:
     sets: dict[str, KeySet] = {}
     elements: dict[str, dict[Element, str]] = {f"{purpose}{family}": {} for purpose in QUESTIONS for family in FAMILIES}
     granted = grants_by_client(config)
-    holders: dict[frozenset[AllowRule], list[Peer]] = defaultdict(list)
+    holders: dict[int, list[Peer]] = defaultdict(list)
+    policies: dict[int, frozenset[AllowRule]] = {}
     for peer in config.peers:
         rules = granted.get(peer.public_key)
         if rules:
-            holders[rules].append(peer)
-    for rules, peers in holders.items():
+            # Equal grants are one object, and its identity hashes faster than its content.
+            policies[id(rules)] = rules
+            holders[id(rules)].append(peer)
+    for policy, peers in holders.items():
         if len(peers) > 1:
-            name = policy_name(rules)
-            add_policy(name, rules, chains, sets)
+            name = policy_name(policies[policy])
+            add_policy(name, policies[policy], chains, sets)
             send(peers, name, chains, elements)
     sharded: dict[int, list[tuple[Peer, frozenset[AllowRule]]]] = defaultdict(list)
-    for rules, peers in holders.items():
+    for policy, peers in holders.items():
         if len(peers) == 1:
-            sharded[shard_of(peers[0])].append((peers[0], rules))
+            sharded[shard_of(peers[0])].append((peers[0], policies[policy]))
     for shard, members in sharded.items():
         add_shard(shard, members, chains, sets)
         send((peer for peer, _ in members), shard_name(shard), chains, elements)
@@ -133,7 +141,7 @@ def send(
         for family in FAMILIES
     ]
     for peer in peers:
-        keys = {family: [(addresses,) for addresses in addresses_of(peer, family)] for family in FAMILIES}
+        keys = {family: [(addresses,) for addresses in found] for family, found in peer.intervals.items()}
         for family, found, chain in asked:
             for key in keys[family]:
                 found[key] = chain
@@ -141,13 +149,15 @@ def send(
 
 def clients(config: ServerConfig, family: int) -> KeySet:
     """Return the set of every client address of `family`, with or without a grant."""
-    found = (addresses for peer in config.peers for addresses in addresses_of(peer, family))
-    return KeySet((ADDRESS_TYPE[family],), frozenset((addresses,) for addresses in found))
+    return KeySet(
+        (ADDRESS_TYPE[family],),
+        frozenset((addresses,) for peer in config.peers for addresses in peer.intervals[family]),
+    )
 
 
-def addresses_of(peer: Peer, family: int) -> Iterator[Interval]:
-    """Yield a peer's addresses of `family`. Its AllowedIPs may be nested (WireGuard takes that), elements may not."""
-    return outermost(network for network in peer.allowed_ips if network.version == family)
+def addresses_of(peer: Peer, family: int) -> tuple[Interval, ...]:
+    """Return a peer's addresses of `family`. Its AllowedIPs may be nested, elements may not."""
+    return peer.intervals[family]
 
 
 def policy_name(rules: Iterable[AllowRule]) -> str:
@@ -185,13 +195,22 @@ def add_shard(
     own: dict[Kind, list[Element]] = defaultdict(list)
     for peer, rules in members:
         everything = tuple(rules)
-        for found, granted, kinds in ((forwarded, everything, SET_FIELDS), (own, named_hosts(everything), FROM_CLIENT)):
-            for (kind, family), elements in kinds_of(granted, kinds).items():
-                for addresses in addresses_of(peer, family):
-                    found[kind, family] += [(addresses, *element) for element in elements]
+        named = named_hosts(everything)
+        granted = kinds_of(everything, SET_FIELDS)
+        add_keys(peer, granted, forwarded)
+        add_keys(peer, granted if len(named) == len(everything) else kinds_of(named, FROM_CLIENT), own)
+    for kind in [kind for kind in own if kind[0] not in FROM_CLIENT]:
+        del own[kind]
     add_chains(
         name, shard_sets(f"policy_{name}", forwarded), shard_sets(f"own_{name}", own), chains, sets, client=CLIENT
     )
+
+
+def add_keys(peer: Peer, granted: Mapping[Kind, list[Element]], found: dict[Kind, list[Element]]) -> None:
+    """Add what a client is granted to the elements of its shard."""
+    for (kind, family), elements in granted.items():
+        for addresses in peer.intervals[family]:
+            found[kind, family] += [(addresses, *element) for element in elements]
 
 
 def shard_sets(prefix: str, found: Mapping[Kind, list[Element]]) -> dict[str, FoundSet]:

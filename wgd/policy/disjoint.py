@@ -14,31 +14,36 @@ from collections.abc import Iterable, Iterator
 from wgd.model import Network
 from wgd.policy.ruleset import Interval
 
-ALL_PORTS: Interval = (0, 65535)
-
 
 def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
     """Return the union of `intervals`, sorted, with neighbours joined."""
     merged: list[Interval] = []
     for first, last in sorted(intervals):
         if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            if last > merged[-1][1]:
+                merged[-1] = (merged[-1][0], last)
         else:
             merged.append((first, last))
     return tuple(merged)
 
 
 def subtract(intervals: tuple[Interval, ...], taken: tuple[Interval, ...]) -> tuple[Interval, ...]:
-    """Return what of `intervals` is not in `taken`; both are merged, and so is the result."""
+    """Return what of `intervals` is not in `taken`, in one pass over both; both are merged, and so is the result."""
     left: list[Interval] = []
+    at = 0
     for first, last in intervals:
         start = first
-        for taken_first, taken_last in taken:
-            if taken_last < start or taken_first > last:
-                continue
+        while at < len(taken) and taken[at][1] < start:
+            at += 1
+        # The last one that overlaps may reach into the next interval, so `at` stays on it.
+        while at < len(taken) and taken[at][0] <= last:
+            taken_first, taken_last = taken[at]
             if taken_first > start:
                 left.append((start, taken_first - 1))
             start = taken_last + 1
+            if start > last:
+                break
+            at += 1
         if start <= last:
             left.append((start, last))
     return tuple(left)
@@ -46,7 +51,13 @@ def subtract(intervals: tuple[Interval, ...], taken: tuple[Interval, ...]) -> tu
 
 def network_interval(network: Network) -> Interval:
     """Return the first and last address of `network` as integers."""
-    return int(network.network_address), int(network.broadcast_address)
+    first = int(network.network_address)
+    return first, first | (1 << network.max_prefixlen - network.prefixlen) - 1
+
+
+def by_address(interval: Interval) -> Interval:
+    """Sort by first address, and what is around before what lies in it."""
+    return interval[0], -interval[1]
 
 
 def disjoint(grants: Iterable[tuple[Network, Interval]]) -> Iterator[tuple[Interval, Interval]]:
@@ -55,16 +66,25 @@ def disjoint(grants: Iterable[tuple[Network, Interval]]) -> Iterator[tuple[Inter
     for network, ports in grants:
         ports_of[network_interval(network)].append(ports)
     around: list[tuple[Interval, tuple[Interval, ...]]] = []
-    for addresses in sorted(ports_of, key=lambda interval: (interval[0], -interval[1])):
+    for addresses in sorted(ports_of, key=by_address):
         while around and around[-1][0][1] < addresses[0]:
             around.pop()
-        granted_around = around[-1][1] if around else ()
         granted = merge(ports_of[addresses])
-        for ports in subtract(granted, granted_around):
+        if around:
+            granted_around = around[-1][1]
+            new = subtract(granted, granted_around)
+            granted = merge((*new, *granted_around)) if new else granted_around
+        else:
+            new = granted
+        for ports in new:
             yield addresses, ports
-        around.append((addresses, merge((*granted, *granted_around))))
+        around.append((addresses, granted))
 
 
 def outermost(networks: Iterable[Network]) -> Iterator[Interval]:
     """Yield the address intervals of those `networks`, all of one family, that lie in no other."""
-    return (addresses for addresses, _ in disjoint((network, ALL_PORTS) for network in networks))
+    end = -1
+    for first, last in sorted(map(network_interval, networks), key=by_address):
+        if last > end:
+            yield first, last
+            end = last

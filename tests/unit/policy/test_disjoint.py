@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wgd.model import Network
-from wgd.policy.disjoint import ALL_PORTS, disjoint, merge, outermost, subtract
+from wgd.policy.disjoint import disjoint, merge, outermost, subtract
 from wgd.policy.ruleset import Interval
 
+ALL_PORTS: Interval = (0, 65535)
 EDGES = (0, 1, 2, 3, 7, 8, 9, 10, 65534, 65535)
 BASE = int(ip_network("10.0.0.0/8").network_address)
 
