@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from wgd.errors import Problem
 from wgd.model import ICMP, ICMPV6, Address, PolicyTest, PublicKey, ServerConfig
 from wgd.policy.names import names
 
 LIMITED_BROADCAST = ip_address("255.255.255.255")
+ECHO = {4: ICMP, 6: ICMPV6}
+IPV4 = 4
+POINT_TO_POINT = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Decider:
 
     def __init__(self, config: ServerConfig) -> None:
         self._tunnel = {address.ip for address in config.interface.address}
+        self._own = frozenset(_own(config))
         self._names = names(config, "")
         self._clients = {client.public_key: client for client in self._names.clients}
 
@@ -49,16 +53,34 @@ class Decider:
         `own` are the gateway's addresses besides those of the tunnel, the broadcast addresses of its networks with
         them: a rule opens one of the gateway's own only if it names just that host.
         """
-        if flow.to in self._tunnel and flow.proto in (ICMP, ICMPV6):
+        if flow.to in self._tunnel and flow.proto == ECHO[flow.to.version]:
             return Decision(allowed=True)
         client = self._clients.get(str(flow.client))
         if client is None:
             return Decision(allowed=False)
         # What the kernel delivers here, whatever the routes say: `fib daddr type` is not unicast.
         delivered = flow.to.is_loopback or flow.to.is_multicast or flow.to == LIMITED_BROADCAST
-        ours = delivered or flow.to in self._tunnel or flow.to in own
+        ours = delivered or flow.to in self._own or flow.to in own
         rule = self._names.rule(client, flow.to.packed, flow.proto, flow.port, to_gateway=ours)
         return Decision(allowed=rule is not None, rule=rule)
+
+
+def _own(config: ServerConfig) -> Iterator[Address]:
+    """Yield every address of which the kernel says that it is the gateway's own, as far as the config tells.
+
+    Besides the tunnel's addresses: IPv4's broadcast address of a tunnel network (net/ipv4/fib_frontend.c,
+    fib_add_ifaddr), IPv6's subnet-router anycast address (RFC 4291, 2.6.1), and, because the kernel knows that by the
+    route alone (include/net/ip6_route.h, ipv6_anycast_destination), the first address of each client's IPv6 network.
+    """
+    routed = {network for peer in config.peers for network in peer.allowed_ips}
+    for address in config.interface.address:
+        yield address.ip
+        if address.network.num_addresses > POINT_TO_POINT:
+            yield address.network.broadcast_address if address.version == IPV4 else address.network.network_address
+    for network in routed:
+        is_host_route = ip_network(network.network_address) in routed
+        if network.version != IPV4 and network.num_addresses > POINT_TO_POINT and not is_host_route:
+            yield network.network_address
 
 
 def decide(config: ServerConfig, flow: Flow, own: Collection[Address] = ()) -> Decision:

@@ -15,6 +15,8 @@ from wgd.policy.ruleset import Element, Ruleset
 
 RULE = re.compile(r"(?P<fields>[^@]+) @(?P<set>\w+) goto allow(_packet)?")
 OURS = {*OWN, *map(ip_address, TUNNEL)}
+SHARED = set(map(ip_address, ("10.80.0.255", "fd80::", "fd81::")))
+"""The tunnel's broadcast address, and for anycast in IPv6 the first address of its network and of a client's."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def asks(ruleset: Ruleset, question: str, client: Address, packet: Packet) -> bo
 
 def is_delivered_here(address: Address) -> bool:
     """Tell whether `fib daddr type` says local, broadcast, anycast or multicast."""
-    return address in OURS or address.is_multicast or address.is_loopback or str(address) == "255.255.255.255"
+    return address in OURS | SHARED or address.is_multicast or address.is_loopback or str(address) == "255.255.255.255"
 
 
 def passes(ruleset: Ruleset, packet: Packet) -> bool:

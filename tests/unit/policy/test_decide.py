@@ -1,5 +1,5 @@
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -66,6 +66,33 @@ def test_an_echo_to_another_address_of_the_gateway_needs_one(own: object) -> Non
     assert not decide(server_config(), flow, OWN).allowed
     assert not decide(server_config(rule(allow("0.0.0.0/0"), allow("::/0"))), flow, OWN).allowed
     assert decide(server_config(rule(allow(str(own)))), flow, OWN).allowed
+
+
+@pytest.mark.parametrize("shared", ["10.80.0.255", "fd80::", "fd81::"])
+def test_what_the_kernel_answers_to_for_a_whole_network_needs_a_rule_that_names_it(shared: str) -> None:
+    flow = Flow(ALICE, ip_address(shared), 6, 80)
+    assert not decide(server_config(rule(allow("0.0.0.0/0"), allow("::/0"))), flow).allowed
+    assert decide(server_config(rule(allow(shared))), flow).allowed
+
+
+@pytest.mark.parametrize("neighbour", ["10.80.0.254", "10.80.0.0", "10.81.255.255", "fd80::ffff", "fd81::1"])
+def test_the_addresses_beside_them_do_not(neighbour: str) -> None:
+    broad = server_config(rule(allow("0.0.0.0/0"), allow("::/0")))
+    assert decide(broad, Flow(ALICE, ip_address(neighbour), 6, 80)).allowed
+
+
+def test_a_network_of_two_addresses_has_none_for_all_and_a_host_route_hides_it() -> None:
+    config = server_config(rule(allow("0.0.0.0/0"), allow("::/0")))
+    addresses = tuple(map(ip_interface, ("10.80.0.0/31", "fd80::1/127")))
+    site = replace(config.peers[2], allowed_ips=tuple(map(ip_network, ("fd81::/64", "fd81::/128"))))
+    changed = replace(config, interface=replace(config.interface, address=addresses), peers=(config.peers[0], site))
+    for to in ("10.80.0.1", "fd80::", "fd81::"):
+        assert decide(changed, Flow(ALICE, ip_address(to), 6, 80)).allowed
+
+
+def test_an_icmp_packet_in_ipv6_is_no_echo_request() -> None:
+    assert not decide(server_config(), Flow(BOB, ip_address(TUNNEL[1]), 1)).allowed
+    assert not decide(server_config(), Flow(BOB, ip_address(TUNNEL[0]), 58)).allowed
 
 
 def test_a_broad_rule_covers_another_client() -> None:
