@@ -200,7 +200,8 @@ class PortRange:
 class AllowRule:
     """One thing a client may reach. `proto` None is every protocol; `ports` empty is every port.
 
-    `proto` is the IANA number. For an IPv6 destination a written `icmp` is 58 (ICMPv6) here.
+    `proto` is the IANA number. For an IPv6 destination a written `icmp` is 58 (ICMPv6) here. In `Rule.allow_from` it
+    is one thing that may reach the client: `to` is then where the flow begins, and the ports are the client's.
     """
 
     to: Network
@@ -213,7 +214,8 @@ class AllowRule:
 class Rule:
     """A policy rule: `clients` are public keys with peer names and groups already resolved, in order.
 
-    `source` is the file's name relative to the main file's folder (`server.d/alice.yaml`).
+    `source` is the file's name relative to the main file's folder (`server.d/alice.yaml`). `allow_from` is what the
+    network may begin towards the clients. `until` is when all of it ends, in POSIX seconds; None is never.
     """
 
     name: str | None
@@ -221,6 +223,8 @@ class Rule:
     allow: tuple[AllowRule, ...]
     source: str = ""
     place: Place = field(default=NOWHERE, compare=False)
+    allow_from: tuple[AllowRule, ...] = ()
+    until: int | None = None
 
     def label(self, index: int) -> str:
         """Return what an event calls `allow[index]`: `NAME[INDEX]`, else the place it was written at."""
@@ -228,10 +232,19 @@ class Rule:
             return f"{self.name}[{index}]"
         return f"{self.source}:{self.allow[index].place.path}"
 
+    def label_from(self, index: int) -> str:
+        """Return what an event calls `allow_from[index]`: `NAME.allow_from[INDEX]`, else the place of it."""
+        if self.name is not None:
+            return f"{self.name}.allow_from[{index}]"
+        return f"{self.source}:{self.allow_from[index].place.path}"
+
 
 @dataclass(frozen=True)
 class PolicyTest:
-    """One line of `policy.tests`: `expect` True means allow. `port` is None where the protocol has none."""
+    """One line of `policy.tests`: `expect` True means allow. `port` is None where the protocol has none.
+
+    `incoming`: it asks what `to` may begin towards the client, and `port` is the client's.
+    """
 
     client: PublicKey
     to: Address
@@ -239,6 +252,7 @@ class PolicyTest:
     port: int | None
     expect: bool
     place: Place = field(default=NOWHERE, compare=False)
+    incoming: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,13 @@ def tcp(near: Node, far: Node, to: str, port: int, source: str | None = None) ->
 
 
 @contextlib.contextmanager
-def udp(near: Node, far: Node, to: str, port: int) -> Iterator[Flow | None]:
+def udp(near: Node, far: Node, to: str, port: int, source: str | None = None) -> Iterator[Flow | None]:
     """A UDP flow of which the first datagram has arrived, None when it has not."""
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with made_in(far, family, socket.SOCK_DGRAM) as server, made_in(near, family, socket.SOCK_DGRAM) as client:
         server.bind((to, port))
+        if source is not None:
+            client.bind((source, 0))
         client.connect((to, port))
         client.send(b"first")
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,18 +17,25 @@ from wgd.errors import ConfigError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import read_server_sources
 from wgd.model import ServerConfig
-from wgd.policy.decide import failed_tests
+from wgd.policy.decide import ended_rules, failed_tests
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path("/etc/wgd/server.yaml")
 MAX_CONFIRM_SECONDS = 86400
 
 
 def load(path: Path) -> ServerConfig:
-    """Return the config of a file and its drop-ins; raise ConfigError with every problem, failed policy tests too."""
+    """Return the config of a file and its drop-ins; raise ConfigError with every problem, failed policy tests too.
+
+    Rules that have ended are told as warnings.
+    """
     config = load_server(read_server_sources(path))
     failed = tuple(failed_tests(config))
     if failed:
         raise ConfigError(failed)
+    for problem in ended_rules(config, time.time()):
+        log.warning("%s", problem)
     return config
 
 

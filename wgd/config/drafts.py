@@ -36,6 +36,8 @@ class RuleDraft:
     name: str | None
     clients: References
     allow: tuple[AllowRule, ...]
+    allow_from: tuple[AllowRule, ...]
+    until: int | None
     place: Place
     name_place: Place
 
@@ -49,6 +51,7 @@ class PolicyTestDraft:
     proto: int
     port: int | None
     expect: bool
+    incoming: bool
     place: Place
 
 

@@ -101,14 +101,17 @@ def _missing(fragments: Sequence[Fragment], wrong: set[str]) -> Iterator[Problem
 def _rules(fragments: Sequence[Fragment], clients: Clients) -> Iterator[Rule]:
     for fragment in fragments:
         for draft in fragment.rules:
-            yield Rule(draft.name, clients.resolve(draft.clients), draft.allow, fragment.name, draft.place)
+            keys = clients.resolve(draft.clients)
+            yield Rule(draft.name, keys, draft.allow, fragment.name, draft.place, draft.allow_from, draft.until)
 
 
 def _tests(fragments: Sequence[Fragment], clients: Clients) -> Iterator[PolicyTest]:
     for fragment in fragments:
         for draft in fragment.tests:
             for client in clients.resolve(draft.clients):
-                yield PolicyTest(client, draft.to, draft.proto, draft.port, draft.expect, draft.place)
+                yield PolicyTest(
+                    client, draft.to, draft.proto, draft.port, draft.expect, draft.place, incoming=draft.incoming
+                )
 
 
 def _rule_names(fragments: Sequence[Fragment]) -> Iterator[Problem]:

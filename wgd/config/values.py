@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ _NAMED_TABLES = {"main": 254, "default": 253}
 _LOCAL_TABLE = 255
 _KERNEL_TABLES = (253, 254, 255)
 """default, main and local."""
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 _MAX_PORT = 65535
 _MAX_PROTOCOL = 255
 _MAX_RULE_NAME = 100
@@ -240,6 +242,17 @@ def protocol(text: str) -> int:
     raise RefusedError(
         f"is no protocol that wgd knows: write one of {', '.join(PROTOCOLS)} or a number, not {shown(text)}"
     )
+
+
+@leaf
+def time(text: str) -> int:
+    """Return POSIX seconds of a time as RFC 3339 writes it, without fractions."""
+    try:
+        if _TIME.fullmatch(text):
+            return int(datetime.fromisoformat(text.upper()).timestamp())
+    except (ValueError, OverflowError):
+        pass
+    raise RefusedError(f"must be a time with its zone, such as 2027-01-01T00:00:00Z, not {shown(text)}")
 
 
 @leaf

@@ -9,6 +9,7 @@ start after a crash, a reload and a repair are the same steps.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -92,7 +93,7 @@ class Gateway:
         """Return in what the kernel differs from what the gateway last set."""
         if self.desired is None:
             return ()
-        return plan.differences(self.desired, self._actual(self.desired), self._originals())
+        return plan.differences(self.desired, self._actual(self.desired), self._originals(), time.time())
 
     def repair(self) -> None:
         """Put back what is missing."""
@@ -148,7 +149,7 @@ class Gateway:
             except SubjectError as error:
                 raise type(error)(error.subject, f"{error.reason} (while setting the {name})") from error
         desired = replace(desired, ruleset=self._table.applied)
-        left = plan.differences(desired, self._actual(desired), self._originals())
+        left = plan.differences(desired, self._actual(desired), self._originals(), time.time())
         if left:
             listed = ", ".join(f"{difference.object} {difference.detail}" for difference in left[:3])
             raise KernelError(desired.device.name, f"the kernel does not hold what was set: {listed}")

@@ -6,6 +6,7 @@ anew, and before 128 to 255 do, that half is taken from all flows; none of it ha
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from wgd.kernel.conntrack import forget_generations
@@ -42,12 +43,12 @@ class Table:
         actual = self._readable(self._nft.read())
         if actual is not None and self.applied.generation in (0, actual.generation):
             kept = replace(desired, generation=actual.generation)
-            if not transactions(kept, actual):
+            if not transactions(kept, actual, time.time()):
                 self.applied = kept
                 return
         # Also when it is refused: how far the kernel came with this generation is not known then.
         self.applied = replace(desired, generation=self._next(actual))
-        self._nft.apply(transactions(self.applied, actual))
+        self._nft.apply(transactions(self.applied, actual, time.time()))
 
     def delete(self) -> None:
         """Delete the table; nothing happens when there is none."""

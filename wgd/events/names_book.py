@@ -5,6 +5,8 @@ So an event that was queued across a reload is resolved against its own policy.
 
 from __future__ import annotations
 
+from math import inf
+
 from wgd.policy.names import Names
 
 KEPT = 8
@@ -25,6 +27,11 @@ class NamesBook:
         if len(self._names) > KEPT:
             del self._names[next(iter(self._names))]
         self.generation += 1
+
+    def next_end(self, now: float) -> float:
+        """Return when, after `now`, the next rule of any of them ends, in POSIX seconds; infinity when none does."""
+        ends = (names.next_end(now) for names in self._names.values())
+        return min((end for end in ends if end is not None), default=inf)
 
     def get(self, digest: str) -> Names | None:
         """Return the names of the policy that this digest stands for, None when they are not (or no longer) known."""

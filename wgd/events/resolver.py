@@ -28,7 +28,8 @@ SPOOF = b"deny spoof"
 MAX_PARTS = 1 << 15
 """How many lines' parts are kept, about 20 MB: beyond it, as in a port scan, all are forgotten at once."""
 MAX_CONTEXTS = 1 << 10
-INTERFACE_NANOSECONDS = 5_000_000_000
+NANOSECONDS = 1_000_000_000
+INTERFACE_NANOSECONDS = 5 * NANOSECONDS
 """For how long an interface's name is believed; it may be renamed."""
 
 
@@ -63,13 +64,17 @@ class Resolver:
         self._interface_name = interface_name
         self._interface_names: dict[int, str | None] = {}
         self._asked = 0
+        self._seconds = 0.0
+        self._next_end = 0.0
         self._contexts: dict[tuple[bytes, str | None, str | None], Context] = {}
 
     def refresh(self, now: int) -> bool:
         """Forget what may have changed at `now` (nanoseconds); True when contexts given out before are void."""
         void = False
-        if self._generation != self._book.generation:
+        self._seconds = now / NANOSECONDS
+        if self._generation != self._book.generation or self._seconds >= self._next_end:
             self._generation = self._book.generation
+            self._next_end = self._book.next_end(self._seconds)
             self._contexts.clear()
             self.known_parts.clear()
             void = True
@@ -121,7 +126,7 @@ class Resolver:
     ) -> PacketParts:
         half = len(addresses) // 2
         packet = Packet(addresses[:half], addresses[half:], protocol, None, port, icmp_type, 0)
-        client, rule = _client_and_rule(context, packet)
+        client, rule = _client_and_rule(context, packet, self._seconds)
         return lines.packet_parts(
             context.leading if client is None else context.leading + lines.client_text(client.public_key, client.name),
             packet,
@@ -139,13 +144,19 @@ class Resolver:
         return self._interface_names[index]
 
 
-def _client_and_rule(context: Context, packet: Packet) -> tuple[Client | None, str | None]:
+def _client_and_rule(context: Context, packet: Packet, now: float) -> tuple[Client | None, str | None]:
     names = context.names
     if names is None:
         return None, None
     client = names.client(packet.source if context.from_client else packet.destination)
-    if client is None or not (context.allowed and context.from_client):
+    if client is None or not context.allowed:
         return client, None
     return client, names.rule(
-        client, packet.destination, packet.protocol, packet.destination_port, to_gateway=context.to_gateway
+        client,
+        packet.destination if context.from_client else packet.source,
+        packet.protocol,
+        packet.destination_port,
+        to_gateway=context.to_gateway,
+        incoming=not context.from_client,
+        now=now,
     )

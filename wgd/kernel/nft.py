@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ class Nft:
             if _ABSENT in error:
                 return None
             raise KernelError("nftables", _reason(error))
-        return parse_listing(json.loads(output)["nftables"])
+        return parse_listing(json.loads(output)["nftables"], time.time())
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""
@@ -76,8 +77,8 @@ class Nft:
             self.apply((f"delete table {FAMILY} {TABLE}",))
 
 
-def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
-    """Return the ruleset that `nft -j list table` describes (libnftables-json(5))."""
+def parse_listing(objects: list[dict[str, Any]], now: float = 0.0) -> Ruleset:
+    """Return the ruleset that `nft -j list table` describes (libnftables-json(5)), as listed at `now`."""
     chains: dict[str, Chain] = {}
     sets: dict[str, KeySet] = {}
     maps: dict[str, VerdictMap] = {}
@@ -94,7 +95,8 @@ def parse_listing(objects: list[dict[str, Any]]) -> Ruleset:
         elif "set" in found and found["set"]["name"] == GENERATION_SET:
             generation = _generation(found["set"])
         elif "set" in found:
-            sets[found["set"]["name"]] = KeySet(_fields(found["set"]), frozenset(_elements(found["set"])))
+            key_set = found["set"]
+            sets[key_set["name"]] = KeySet(_fields(key_set), frozenset(_elements(key_set)), _until(key_set, now))
         elif "map" in found:
             verdicts = found["map"]
             targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
@@ -123,6 +125,15 @@ def _hook(chain: dict[str, Any]) -> str | None:
 
 def _fields(typed: dict[str, Any]) -> tuple[str, ...]:
     return (typed["type"],) if isinstance(typed["type"], str) else tuple(typed["type"])
+
+
+def _until(key_set: dict[str, Any], now: float) -> int | None:
+    """Return when the last element of a set is dropped; `expires` says in how many seconds."""
+    if "timeout" not in key_set.get("flags", ()):
+        return None
+    listed = (value["elem"].get("expires") for value in _listed(key_set) if isinstance(value, dict) and "elem" in value)
+    left = [seconds for seconds in listed if seconds is not None]
+    return round(now + max(left)) if left else 0
 
 
 def _elements(typed: dict[str, Any]) -> Iterator[Element]:

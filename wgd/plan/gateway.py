@@ -90,13 +90,18 @@ def our_rules(values: tuple[RoutingRule, ...]) -> tuple[RoutingRule, ...]:
     return tuple(value for value in values if value.protocol == PROTOCOL)
 
 
-def differences(wanted: Desired, actual: Actual, originals: Mapping[str, str]) -> tuple[Difference, ...]:
-    """Return in what `actual` is not `wanted`, the lock first; `originals` are the sysctls that wgd has changed."""
-    return tuple(_differences(wanted, actual, originals))
+def differences(
+    wanted: Desired, actual: Actual, originals: Mapping[str, str], now: float = 0.0
+) -> tuple[Difference, ...]:
+    """Return in what `actual`, read at `now` (POSIX seconds), is not `wanted`, the lock first.
+
+    `originals` are the sysctls that wgd has changed.
+    """
+    return tuple(_differences(wanted, actual, originals, now))
 
 
-def _differences(wanted: Desired, actual: Actual, originals: Mapping[str, str]) -> Iterator[Difference]:
-    for name in ruleset.differences(wanted.ruleset, actual.ruleset):
+def _differences(wanted: Desired, actual: Actual, originals: Mapping[str, str], now: float) -> Iterator[Difference]:
+    for name in ruleset.differences(wanted.ruleset, actual.ruleset, now):
         yield Difference("table" if name == "table" else "set", name)
     for rule in wanted.rules:
         if rule not in actual.rules:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from wgd.plan import expiry
 from wgd.policy.ruleset import (
     GENERATION_SET,
     GENERATION_WORD,
@@ -32,18 +33,20 @@ DELETE_TABLE = f"delete table {TABLE}"
 Value = TypeVar("Value")
 
 
-def transactions(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
+def transactions(desired: Ruleset, actual: Ruleset | None, now: float = 0.0) -> tuple[str, ...]:
     """Return the nft texts that lead from `actual` (None: no table) to `desired`; none when they are equal.
 
-    A desired generation of 0 leaves the one in force. A change that must end flows needs one that no flow carries.
+    `now` in POSIX seconds is when `actual` was read and they are applied; it is needed where a set has an end. A
+    desired generation of 0 leaves the one in force. A change that must end flows needs one that no flow carries.
     """
     if actual is None:
-        return (_text((f"add table {TABLE}", *_everything(desired))),)
+        return (_text((f"add table {TABLE}", *_everything(desired, now))),)
+    actual = expiry.agreed(desired, actual, now)
     if not _compatible(desired, actual):
-        return (_text((DELETE_TABLE, f"add table {TABLE}", *_everything(desired))),)
+        return (_text((DELETE_TABLE, f"add table {TABLE}", *_everything(desired, now))),)
     steps = (
-        _add(desired, actual, actual.generation),
-        (*_withdraw(desired, actual), *_switch(desired, actual)),
+        _add(desired, actual, actual.generation, now),
+        (*_withdraw(desired, actual), *_switch(desired, actual, now)),
         (*_open(desired, actual), *_remove(desired, actual)),
     )
     return tuple(text for text in map(_text, steps) if text)
@@ -54,10 +57,14 @@ def next_generation(current: int) -> int:
     return current % LAST_GENERATION + 1
 
 
-def differences(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
-    """Return the names of the objects in which `actual` is not `desired`, as `chain NAME`, `set NAME`, `map NAME`."""
+def differences(desired: Ruleset, actual: Ruleset | None, now: float = 0.0) -> tuple[str, ...]:
+    """Return the names of the objects in which `actual` is not `desired`, as `chain NAME`, `set NAME`, `map NAME`.
+
+    `now` in POSIX seconds is when `actual` was read.
+    """
     if actual is None:
         return ("table",)
+    actual = expiry.agreed(desired, actual, now)
     generation = (f"set {GENERATION_SET}",) if _changes_generation(desired, actual) else ()
     return generation + tuple(
         f"{kind} {name}"
@@ -82,7 +89,10 @@ def _changes_generation(desired: Ruleset, actual: Ruleset) -> bool:
 def _compatible(desired: Ruleset, actual: Ruleset) -> bool:
     """Tell whether sets, maps and hooks of the same name have the same type, so that a delta is possible."""
     return (
-        all(new.fields == old.fields for _, new, old in _common(desired.sets, actual.sets))
+        all(
+            new.fields == old.fields and (new.until is None) == (old.until is None)
+            for _, new, old in _common(desired.sets, actual.sets)
+        )
         and all(new.fields == old.fields for _, new, old in _common(desired.maps, actual.maps))
         and all(new.hook == old.hook for _, new, old in _common(desired.chains, actual.chains))
     )
@@ -96,10 +106,10 @@ def _new(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> list[tupl
     return [(name, value) for name, value in desired.items() if name not in actual]
 
 
-def _everything(desired: Ruleset) -> Iterator[str]:
+def _everything(desired: Ruleset, now: float) -> Iterator[str]:
     """Add a whole table."""
     yield f"add set {TABLE} {GENERATION_SET} {{ type mark; }}"
-    yield from _add(desired, Ruleset(), desired.generation)
+    yield from _add(desired, Ruleset(), desired.generation, now)
     yield from _put_in_force(desired.generation)
 
 
@@ -125,7 +135,7 @@ def _open(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
         yield from _put_in_force(desired.generation)
 
 
-def _add(desired: Ruleset, actual: Ruleset, generation: int) -> Iterator[str]:
+def _add(desired: Ruleset, actual: Ruleset, generation: int, now: float) -> Iterator[str]:
     """Add what is not there yet. Chains come before the maps that name them: nft 1.0.6 finds them only so."""
     chains = _new(desired.chains, actual.chains)
     sets = _new(desired.sets, actual.sets)
@@ -133,22 +143,28 @@ def _add(desired: Ruleset, actual: Ruleset, generation: int) -> Iterator[str]:
     for name, chain in chains:
         yield f"add chain {TABLE} {name}" + (f" {{ {chain.hook} }}" if chain.hook else "")
     for name, key_set in sets:
-        yield f"add set {TABLE} {name} {{ type {' . '.join(key_set.fields)}; flags interval; }}"
+        flags = "interval" if key_set.until is None else "interval,timeout"
+        yield f"add set {TABLE} {name} {{ type {' . '.join(key_set.fields)}; flags {flags}; }}"
     for name, verdicts in maps:
         yield f"add map {TABLE} {name} {{ type {' . '.join(verdicts.fields)} : verdict; flags interval; }}"
     for name, chain in chains:
         yield from _rules(name, chain, generation)
     for name, key_set in sets:
-        yield from _elements("add", name, _keys(key_set, key_set.elements))
+        yield from _elements("add", name, _new_keys(key_set, key_set.elements, now))
     for name, verdicts in maps:
         yield from _elements("add", name, _entries(verdicts, verdicts.elements))
 
 
-def _switch(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+def _switch(desired: Ruleset, actual: Ruleset, now: float) -> Iterator[str]:
     """Change what is there in both: elements by delta, the rules of a chain all at once."""
     for name, new, old in _common(desired.sets, actual.sets):
-        yield from _elements("delete", name, _keys(old, old.elements - new.elements))
-        yield from _elements("add", name, _keys(new, new.elements - old.elements))
+        if new.until is None:
+            yield from _elements("delete", name, _keys(old, old.elements - new.elements))
+            yield from _elements("add", name, _keys(new, new.elements - old.elements))
+        elif new != old:
+            # To delete an element that has just run out is an error; to flush is none.
+            yield f"flush set {TABLE} {name}"
+            yield from _elements("add", name, _new_keys(new, new.elements, now))
     for name, to, was in _common(desired.maps, actual.maps):
         gone = [key for key, chain in was.elements.items() if to.elements.get(key) != chain]
         come = {key: chain for key, chain in to.elements.items() if was.elements.get(key) != chain}
@@ -194,6 +210,17 @@ def _keys(typed: KeySet | VerdictMap, elements: Iterable[Element]) -> Iterator[s
             show(first) if first == last else f"{show(first)}-{show(last)}"
             for show, (first, last) in zip(shown, element, strict=True)
         )
+
+
+def _new_keys(key_set: KeySet, elements: Iterable[Element], now: float) -> Iterator[str]:
+    """Yield elements to add, with what is left of their time; none when it is over."""
+    if key_set.until is None:
+        yield from _keys(key_set, elements)
+    elif not now:
+        raise ValueError("a set with an end cannot be filled without knowing the time")
+    elif key_set.until > now:
+        timeout = expiry.timeout(key_set.until - now)
+        yield from (f"{key} timeout {timeout}" for key in _keys(key_set, elements))
 
 
 def _entries(verdicts: VerdictMap, elements: Mapping[Element, str]) -> Iterator[str]:

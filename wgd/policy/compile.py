@@ -79,7 +79,8 @@ def grants_by_client(config: ServerConfig) -> dict[PublicKey, frozenset[AllowRul
     """Return what each client that any rule names is granted, wherever it was written."""
     rules_of: dict[PublicKey, list[int]] = defaultdict(list)
     for index, rule in enumerate(config.policy.rules):
-        for client in rule.clients:
+        # Rules with an end are asked for apart: policy/extra.py.
+        for client in rule.clients if rule.until is None else ():
             rules_of[client].append(index)
     # Many clients have few lists of rules, and those who are granted the same get one object.
     by_rules: dict[tuple[int, ...], frozenset[AllowRule]] = {}

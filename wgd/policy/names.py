@@ -47,10 +47,14 @@ class Destination(NamedTuple):
 
 
 class NamedRule(NamedTuple):
-    """A policy rule: its `allow[N]` is called `LABEL[N]`; `destinations` is an index into Names.destinations."""
+    """A list of a policy rule: its entry N is called `LABEL[N]`; `destinations` is an index into Names.destinations.
+
+    `until` is when it ends, in POSIX seconds, None for never.
+    """
 
     label: str
     destinations: int
+    until: int | None = None
 
 
 class Client(NamedTuple):
@@ -66,7 +70,8 @@ class Client(NamedTuple):
 class Names:
     """The names of one policy, as plain numbers and text, each distinct list held once.
 
-    `destinations` are the allow lists, `policies` the rules (indexes into `rules`) that clients have in common.
+    `destinations` are the allow and allow_from lists. `policies` are the allow lists (indexes into `rules`) that
+    clients have in common, `incoming` the same clients' allow_from lists; () when no rule has any.
     """
 
     digest: str
@@ -75,24 +80,38 @@ class Names:
     policies: tuple[tuple[int, ...], ...] = ()
     rules: tuple[NamedRule, ...] = ()
     destinations: tuple[tuple[Destination, ...], ...] = ()
+    incoming: tuple[tuple[int, ...], ...] = ()
 
     def client(self, address: bytes) -> Client | None:
         """Return the client whose AllowedIPs hold the address (4 or 16 bytes), the longest prefix first."""
         return self._clients.longest(address)
 
     def rule(
-        self, client: Client, destination: bytes, protocol: int | None, port: int | None, *, to_gateway: bool = False
+        self,
+        client: Client,
+        other_end: bytes,
+        protocol: int | None,
+        port: int | None,
+        *,
+        to_gateway: bool = False,
+        incoming: bool = False,
+        now: float | None = None,
     ) -> str | None:
         """Return the label of the client's first allow rule, in the config's order, that covers a packet.
 
-        `destination` has 4 or 16 bytes; `protocol` and the destination's `port` are None where the packet shows none.
-        `to_gateway`: the packet is delivered to the gateway itself, which only a rule that names one host opens.
+        `other_end` is the destination, with 4 or 16 bytes; `protocol` and the destination's `port` are None where the
+        packet shows none. `to_gateway`: the packet is delivered to the gateway itself, which only a rule that names
+        one host opens. `incoming`: the packet goes to the client, `other_end` is its source, and it is the
+        allow_from rules that are asked. What has ended by `now`, in POSIX seconds, covers nothing; None: nothing has.
         """
-        for number in self.policies[client.policy]:
-            label, block = self.rules[number]
+        lists = self.incoming if incoming else self.policies
+        for number in lists[client.policy] if lists else ():
+            label, block, until = self.rules[number]
+            if until is not None and now is not None and until <= now:
+                continue
             covering = (
                 index
-                for index, allowed in self._blocks[block].holding(destination)
+                for index, allowed in self._blocks[block].holding(other_end)
                 if allowed.covers(protocol, port) and (allowed.prefix.is_host or not to_gateway)
             )
             first = min(covering, default=None)
@@ -100,15 +119,20 @@ class Names:
                 return f"{label}[{first}]"
         return None
 
+    def next_end(self, now: float) -> int | None:
+        """Return when, after `now`, the next rule ends, in POSIX seconds; None when none does."""
+        return min((rule.until for rule in self.rules if rule.until is not None and rule.until > now), default=None)
+
     def to_json(self) -> bytes:
         """Return the JSON that `from_json` takes."""
-        fields = (self.digest, self.interface, self.clients, self.policies, self.rules, self.destinations)
+        lists = (self.policies, self.rules, self.destinations, self.incoming)
+        fields = (self.digest, self.interface, self.clients, *lists)
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Names:
         """Return the Names that `to_json` wrote."""
-        digest, interface, clients, policies, rules, destinations = json.loads(data)
+        digest, interface, clients, policies, rules, destinations, incoming = json.loads(data)
         return cls(
             digest,
             interface,
@@ -116,6 +140,7 @@ class Names:
             tuple(tuple(policy) for policy in policies),
             tuple(NamedRule(*rule) for rule in rules),
             tuple(tuple(map(_destination, block)) for block in destinations),
+            tuple(tuple(numbers) for numbers in incoming),
         )
 
     @cached_property
@@ -159,26 +184,31 @@ def names(config: ServerConfig, digest: str) -> Names:
     """Return the names of a config's peers and rules; `digest` is what its ruleset writes into log prefixes."""
     blocks: dict[tuple[AllowRule, ...], int] = {}
     rules: list[NamedRule] = []
-    rules_of: dict[PublicKey, list[int]] = {}
+    rules_of: dict[PublicKey, tuple[list[int], list[int]]] = {}
     for rule in config.policy.rules:
-        if not rule.allow:
-            continue
-        for key in dict.fromkeys(rule.clients):
-            rules_of.setdefault(key, []).append(len(rules))
-        # Rule.label ends in [INDEX] whether the rule has a name or not.
-        rules.append(NamedRule(rule.label(0).removesuffix("[0]"), blocks.setdefault(rule.allow, len(blocks))))
-    policies: dict[tuple[int, ...], int] = {}
-    clients = tuple(
-        Client(
-            str(peer.public_key),
-            peer.name,
-            policies.setdefault(tuple(rules_of.get(peer.public_key, ())), len(policies)),
-            tuple(map(_prefix, peer.allowed_ips)),
-        )
-        for peer in config.peers
+        for direction, (entries, label) in enumerate(((rule.allow, rule.label), (rule.allow_from, rule.label_from))):
+            if not entries:
+                continue
+            for key in dict.fromkeys(rule.clients):
+                rules_of.setdefault(key, ([], []))[direction].append(len(rules))
+            # A label ends in [INDEX] whether the rule has a name or not.
+            block = blocks.setdefault(entries, len(blocks))
+            rules.append(NamedRule(label(0).removesuffix("[0]"), block, rule.until))
+    policies: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    clients = []
+    for peer in config.peers:
+        outgoing, incoming = rules_of.get(peer.public_key, ((), ()))
+        policy = policies.setdefault((tuple(outgoing), tuple(incoming)), len(policies))
+        clients.append(Client(str(peer.public_key), peer.name, policy, tuple(map(_prefix, peer.allowed_ips))))
+    return Names(
+        digest,
+        config.interface.name,
+        tuple(clients),
+        tuple(outgoing for outgoing, _ in policies),
+        tuple(rules),
+        tuple(tuple(map(_allowed, block)) for block in blocks),
+        tuple(incoming for _, incoming in policies) if any(incoming for _, incoming in policies) else (),
     )
-    destinations = tuple(tuple(map(_allowed, block)) for block in blocks)
-    return Names(digest, config.interface.name, clients, tuple(policies), tuple(rules), destinations)
 
 
 def _prefix(network: Network) -> Prefix:

@@ -57,10 +57,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class KeySet:
-    """A set: `fields` are nft types (`ipv4_addr`, `inet_service`, …)."""
+    """A set: `fields` are nft types (`ipv4_addr`, `inet_service`, …).
+
+    `until` is when the kernel drops all elements, in POSIX seconds, None for never. As read back, it is when the last
+    one goes, and 0 for a set whose elements may time out and that has none.
+    """
 
     fields: tuple[str, ...]
     elements: frozenset[Element]
+    until: int | None = None
 
 
 @dataclass(frozen=True)

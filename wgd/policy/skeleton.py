@@ -49,11 +49,19 @@ chain from_client
     ct state related meta l4proto { icmp, ipv6-icmp } goto related
     ct state established ct mark & $generations == @generation goto allow_packet
     fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
-    ip saddr vmap @out4
-    ip6 saddr vmap @out6
+    # Only what the client began: else its answers would vouch for a flow that the network began and may no longer.
+    ct direction original ip saddr vmap @out4
+    ct direction original ip6 saddr vmap @out6
+    ct direction original ip saddr vmap @until_out4
+    ct direction original ip6 saddr vmap @until_out6
     # The reply of one client to another's flow.
     ct direction reply ct state established ip daddr vmap @in4
     ct direction reply ct state established ip6 daddr vmap @in6
+    ct direction reply ct state established ip daddr vmap @until_in4
+    ct direction reply ct state established ip6 daddr vmap @until_in6
+    # The reply to what the network began. Another client is not the network: only its own rule lets it begin.
+    ct direction reply ct state established ip daddr != @clients4 ip saddr vmap @from_out4
+    ct direction reply ct state established ip6 daddr != @clients6 ip6 saddr vmap @from_out6
     goto deny
 
 chain to_gateway
@@ -62,6 +70,8 @@ chain to_gateway
     ipv6| icmpv6 type echo-request ip6 daddr { $tunnel6 } accept
     ip saddr vmap @own_out4
     ip6 saddr vmap @own_out6
+    ip saddr vmap @until_own_out4
+    ip6 saddr vmap @until_own_out6
     goto deny
 
 chain to_client
@@ -73,6 +83,11 @@ chain to_client
     ct state established ct mark & $generations == @generation goto allow_packet
     ct direction reply ct state established ip daddr vmap @in4
     ct direction reply ct state established ip6 daddr vmap @in6
+    ct direction reply ct state established ip daddr vmap @until_in4
+    ct direction reply ct state established ip6 daddr vmap @until_in6
+    # Only what the network began: the reply to a client's revoked flow is not covered by what may begin here.
+    ct direction original ip daddr vmap @from_in4
+    ct direction original ip6 daddr vmap @from_in6
     goto deny
 
 chain related
@@ -87,6 +102,14 @@ chain related
     ip6 saddr vmap @related6
     ip daddr vmap @related4
     ip6 daddr vmap @related6
+    ip saddr vmap @until_related4
+    ip6 saddr vmap @until_related6
+    ip daddr vmap @until_related4
+    ip6 daddr vmap @until_related6
+    ip saddr vmap @from_related4
+    ip6 saddr vmap @from_related6
+    ip daddr vmap @from_related4
+    ip6 daddr vmap @from_related6
     goto deny
 
 chain allow
@@ -94,6 +117,7 @@ chain allow
     goto allow_packet
 
 chain allow_packet
+    # What ends by itself (policy/extra.py): this packet is allowed, and the flow's next one is asked about again.
     meta mark set meta mark | $bit accept
 
 chain deny
@@ -158,6 +182,8 @@ chain from_gateway
     ct mark & $generations == @generation accept
     ip daddr vmap @own_in4
     ip6 daddr vmap @own_in6
+    ip daddr vmap @until_own_in4
+    ip6 daddr vmap @until_own_in6
     goto deny
 """
 

@@ -88,6 +88,14 @@ class TestCheck:
         done = run(*words, "--config", written(tmp_path, text))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+    def test_a_rule_that_has_ended_is_0_and_a_warning(self, tmp_path: Path) -> None:
+        """Else a gateway could not start again after the end of any of its rules."""
+        ended = SERVER.replace("alice, allow: [", "alice, until: 2020-01-01T00:00:00Z, allow: [")
+        path = written(tmp_path, ended)
+        done = run("server", "check", "--config", path)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr == f"{path}:11: policy.rules[0].until: is in the past: the rule grants nothing\n"
+
     @pytest.mark.parametrize("words", [["server", "check"], ["client", "check", "office"]])
     def test_a_file_that_cannot_be_read_is_4_and_never_no(self, words: list[str]) -> None:
         done = run(*words, "--config", "/nowhere/config.yaml")

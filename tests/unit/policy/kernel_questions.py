@@ -33,8 +33,8 @@ class Packet:
         return Packet(self.destination, self.source, self.proto, self.destination_port, self.source_port)
 
     def field(self, name: str) -> int | None:
-        """Return a field by nft's name, None where this packet does not have it; `ct reply` is about the reply."""
-        name = name.removeprefix("ct reply ")
+        """Return a field by nft's name, None where it has none; `ct reply` and `ct original` are this packet's way."""
+        name = name.removeprefix("ct reply ").removeprefix("ct original ")
         family = {"ip": 4, "ip6": 6}.get(name.split()[0])
         if family not in (None, self.destination.version):
             return None
@@ -68,8 +68,19 @@ def matches(ruleset: Ruleset, rule: str, packet: Packet) -> bool:
 
 
 def asks(ruleset: Ruleset, question: str, client: Address, packet: Packet) -> bool:
-    """Tell whether the policy chain to which `question` sends this client address allows the packet."""
-    targets = ruleset.maps[f"{question}{client.version}"].elements
+    """Tell whether a policy chain to which `question` sends this client address allows the packet.
+
+    A question about what a client may begin is asked of the rules with an end, too.
+    """
+    return any(
+        _asks(ruleset, f"{name}{client.version}", client, packet)
+        for name in (question, f"until_{question}")
+        if f"{name}{client.version}" in ruleset.maps
+    )
+
+
+def _asks(ruleset: Ruleset, name: str, client: Address, packet: Packet) -> bool:
+    targets = ruleset.maps[name].elements
     chains = [chain for element, chain in targets.items() if holds(element, [int(client)])]
     assert len(chains) <= 1, "no two elements overlap"
     return any(matches(ruleset, rule, packet) for chain in chains for rule in ruleset.chains[chain].rules)

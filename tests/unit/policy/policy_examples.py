@@ -30,6 +30,8 @@ TUNNEL = ("10.80.0.1", "fd80::1")
 OWN = (ip_address("10.20.0.2"), ip_address("fd20::2"))
 """The gateway's other addresses."""
 GRE = 47
+ENDS = (4_102_444_800, 4_102_444_801)
+"""The first second of 2100 and the next one."""
 NETWORKS = {
     4: (
         *("0.0.0.0/0", "0.0.0.0/32", "128.0.0.0/1", "255.255.255.255/32", "10.0.0.0/8", "10.20.0.0/24", "10.20.0.0/30"),
@@ -98,7 +100,14 @@ def allow_rules(draw: st.DrawFn) -> AllowRule:
 
 def rules() -> st.SearchStrategy[Rule]:
     clients = st.lists(st.sampled_from(CLIENTS), min_size=1, max_size=2, unique=True).map(tuple)
-    return st.builds(Rule, st.just("r"), clients, st.lists(allow_rules(), min_size=1, max_size=6).map(tuple))
+    return st.builds(
+        Rule,
+        name=st.just("r"),
+        clients=clients,
+        allow=st.lists(allow_rules(), min_size=1, max_size=6).map(tuple),
+        allow_from=st.lists(allow_rules(), max_size=3).map(tuple),
+        until=st.sampled_from((None, None, *ENDS)),
+    )
 
 
 @st.composite
