@@ -296,6 +296,8 @@ class ServerConfig:
     routing: Routing = Routing()
     forwarding: Forwarding = Forwarding.AUTO
     deny_with: DenyWith = DenyWith.DROP
+    masquerade: tuple[str, ...] = ()
+    """Interfaces by which what clients send leaves with the gateway's own address."""
 
 
 @dataclass(frozen=True)

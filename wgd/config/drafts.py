@@ -69,6 +69,7 @@ class Fragment:
     settings: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
     given: Mapping[tuple[str, ...], Place] = field(default_factory=dict)
     addresses: tuple[tuple[AddressWithPrefix, Place], ...] = ()
+    masquerade: tuple[tuple[str, Place], ...] = ()
     peers: tuple[PeerDraft, ...] = ()
     groups: tuple[tuple[str, References], ...] = ()
     rules: tuple[RuleDraft, ...] = ()

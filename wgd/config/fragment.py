@@ -16,6 +16,7 @@ from wgd.config.values import (
     false_only,
     file_path,
     integer,
+    interface_name,
     name,
     one_of,
     only,
@@ -51,7 +52,7 @@ _TOP = Section(
         "logging": mapping,
         "peers": sequence,
         "policy": mapping,
-        "masquerade": unsupported,
+        "masquerade": some,
         "deny_with": one_of(DenyWith),
         "enroll": unsupported,
     }
@@ -89,6 +90,7 @@ def read_fragment(source: SourceFile) -> Fragment:
         settings |= {(section_name, key): value for key, value in values.items()}
     peers = tuple(_peer(reader, item, index) for index, item in enumerate(top.get("peers", [])))
     policy = read_policy(reader, top.get("policy", {}))
+    masquerade = tuple(reader.items(interface_name, top.get("masquerade", []), ("masquerade",)))
     return Fragment(
         source.path,
         source.name,
@@ -97,6 +99,7 @@ def read_fragment(source: SourceFile) -> Fragment:
         settings=settings,
         given={path: reader.place(path) for path in written},
         addresses=tuple(addresses),
+        masquerade=masquerade,
         peers=peers,
         groups=policy.groups,
         rules=policy.rules,

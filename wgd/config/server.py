@@ -17,7 +17,15 @@ from wgd.model import DenyWith, Forwarding, Logging, Place, Policy, PolicyTest, 
 
 __all__ = ["SourceFile", "join", "load_server", "read_fragment"]
 
-_JOINED = {("interface",), ("interface", "address"), ("logging",), ("routing",), ("peers",), ("policy",)}
+_JOINED = {
+    ("interface",),
+    ("interface", "address"),
+    ("logging",),
+    ("routing",),
+    ("peers",),
+    ("policy",),
+    ("masquerade",),
+}
 """The keys that several files may give: lists and mappings are joined."""
 _REQUIRED = {
     ("interface", "name"): "is required, as in wgd0",
@@ -51,6 +59,8 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
     policy = Policy(tuple(_rules(fragments, clients)), tuple(_tests(fragments, clients)))
     problems += clients.problems
     problems += _rule_names(fragments)
+    outside = [located for fragment in fragments for located in fragment.masquerade]
+    problems += _masquerade(outside, _part(settings, "interface").get("name"))
     if problems:
         raise ConfigError(problems)
     return ServerConfig(
@@ -62,6 +72,7 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
         routing=Routing(**_part(settings, "routing")),
         forwarding=settings.get(("forwarding",), Forwarding.AUTO),
         deny_with=settings.get(("deny_with",), DenyWith.DROP),
+        masquerade=tuple(dict.fromkeys(name for name, _place in outside)),
     )
 
 
@@ -122,6 +133,12 @@ def _rule_names(fragments: Sequence[Fragment]) -> Iterator[Problem]:
         yield problem_at(
             place, f"the name {shown(name)} is taken by the rule at {where(first)}: events could not tell them apart"
         )
+
+
+def _masquerade(outside: Sequence[tuple[str, Place]], tunnel: str | None) -> Iterator[Problem]:
+    for name, place in outside:
+        if name == tunnel:
+            yield problem_at(place, "is the tunnel itself: name the interfaces by which its traffic leaves")
 
 
 def _logging(settings: Mapping[tuple[str, ...], Any]) -> Logging:

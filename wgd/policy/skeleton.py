@@ -9,6 +9,7 @@ conditions under which it is there, `enforce|` or `observe,log|`.
     forward      drops what is not marked: the first lock (the second is the routing, plan/routing.py)
     log_forward  after everybody else's filters: the first packet of each flow that really passes
     input        the first lock for what is delivered to the gateway itself, where routing has no second one
+    source_nat   only where the config has it: source NAT for what clients send by the interfaces it names
     output       asks again for the gateway's replies to clients, so that a revoked flow that ends here stops too
 
 A flow is asked about once, not at every packet: `allow` writes the ruleset's generation into the flow's ct mark, and
@@ -241,9 +242,19 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         "tunnel6": ", ".join(tunnel[6]),
     }
     chains = dict(_chains(frozenset(word for word, true in holds.items() if true), words))
+    if config.masquerade:
+        chains["source_nat"] = source_nat_chain(config, words)
     if config.logging.enabled:
         chains |= log_chains(config, context, enforce=config.authz_mode is AuthzMode.ENFORCE)
     return chains
+
+
+def source_nat_chain(config: ServerConfig, words: dict[str, str]) -> Chain:
+    """Return the chain that gives what clients send the gateway's address: in enforce only what was authorised."""
+    outside = ", ".join(f'"{name}"' for name in config.masquerade)
+    authorised = f"meta mark & {words['bit']} != 0 " if config.authz_mode is AuthzMode.ENFORCE else ""
+    rule = f"iifname {words['interface']} oifname {{ {outside} }} {authorised}masquerade"
+    return Chain.of(rule, hook="type nat hook postrouting priority 100; policy accept;")
 
 
 def log_chains(config: ServerConfig, context: Context, *, enforce: bool) -> dict[str, Chain]:

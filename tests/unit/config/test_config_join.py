@@ -24,12 +24,13 @@ def rules(*clients: str) -> str:
 def test_mappings_merge_and_lists_are_joined_in_file_order() -> None:
     config = server(
         f"{SERVER}peers:\n{peer(2)}policy:\n  groups: {{staff: [peer2], one: [peer2]}}\n{rules('group:staff')}",
-        "interface:\n  mtu: 1400\n  address: 10.81.0.1/24\nlogging: {nflog_group: 5}\n"
+        "interface:\n  mtu: 1400\n  address: 10.81.0.1/24\nlogging: {nflog_group: 5}\nmasquerade: eth1\n"
         f"peers:\n{peer(3)}policy:\n  groups: {{staff: [peer3]}}\n  rules: [{{client_id: peer3, allow: [10.0.0.1]}}]\n",
-        "logging: {path: /srv/events}\n",
+        "logging: {path: /srv/events}\nmasquerade: [eth0]\n",
     )
     assert config.interface.address == (ip_interface("10.80.0.1/24"), ip_interface("10.81.0.1/24"))
     assert config.interface.mtu == 1400
+    assert config.masquerade == ("eth1", "eth0")
     assert (config.logging.nflog_group, config.logging.path) == (5, "/srv/events")
     assert [entry.name for entry in config.peers] == ["peer2", "peer3"]
     assert [rule.clients for rule in config.policy.rules] == [(key(2), key(3)), (key(3),)]

@@ -66,6 +66,7 @@ policy:
     - {{client_id: alice, to: 10.20.0.10, proto: tcp, port: 443, expect: allow}}
     - {{client_id: "group:staff", to: "fd20::1", proto: icmp, expect: deny}}
 deny_with: reject
+masquerade: [eth0, eth1, eth0]
 """
 
 
@@ -80,6 +81,7 @@ def test_interface_and_settings_are_read() -> None:
     assert config.interface.place == Place("server.yaml", 1, "interface")
     assert config.forwarding is Forwarding.MANUAL
     assert config.deny_with is DenyWith.REJECT
+    assert config.masquerade == ("eth0", "eth1")
     assert config.routing == Routing(table=100, mark=0x20000000, priority=200)
     assert config.authz_mode is AuthzMode.OBSERVE
     assert config.logging == Logging(enabled=True, path="/srv/log/events.jsonl", nflog_group=7)
@@ -129,6 +131,7 @@ def test_what_is_optional_has_its_documented_value() -> None:
     assert config.interface.backend is Backend.AUTO
     assert config.forwarding is Forwarding.AUTO
     assert config.deny_with is DenyWith.DROP
+    assert config.masquerade == ()
     assert config.routing == Routing(table=7780, mark=0x10000000, priority=7780)
     assert config.logging == Logging(enabled=False, path="/var/log/wgd/events.jsonl", nflog_group=100)
     assert config.peers == ()
@@ -143,7 +146,6 @@ def test_sections_with_nothing_in_them_are_empty() -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ("masquerade: [eth0]", "5: masquerade: is not supported yet: remove it"),
         ("enroll: {endpoint: gw:1}", "5: enroll: is not supported yet: remove it"),
         ("logging:\n  record: packets", "6: logging.record: packets is not supported yet: write flows"),
         ("logging:\n  journal: true", "6: logging.journal: is not supported yet: remove it or set it to false"),
@@ -218,6 +220,9 @@ def test_a_policy_test_asks_what_the_network_may_begin() -> None:
         ("routing: {table: 254}", "3: routing.table: must not be 254"),
         ("routing: {mark: 0x3}", "3: routing.mark: must be exactly one bit"),
         ("routing: {priority: 32763}", "3: routing.priority: must be from 1 to 32762"),
+        ("masquerade: wgd0", "3: masquerade: is the tunnel itself"),
+        ("masquerade: [eth0, a/b]", "3: masquerade[1]: must not hold any of"),
+        ("masquerade: []", "3: masquerade: is an empty list"),
         ("logging: {nflog_group: 65535}", "3: logging.nflog_group: must be from 1 to 65534"),
     ],
 )

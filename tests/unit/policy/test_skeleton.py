@@ -85,6 +85,15 @@ def test_the_mark_is_set_in_one_place_only() -> None:
     ]
 
 
+@MODES
+def test_masquerade_is_for_the_clients_traffic_alone_and_in_enforce_for_what_is_authorised(mode: AuthzMode) -> None:
+    found = chains(replace(server_config(mode=mode), masquerade=("eth0", "eth1")))["source_nat"]
+    authorised = "meta mark & 0x10000000 != 0 " if mode is AuthzMode.ENFORCE else ""
+    assert found.rules == (f'iifname "wgd0" oifname {{ "eth0", "eth1" }} {authorised}masquerade',)
+    assert found.hook == "type nat hook postrouting priority 100; policy accept;"
+    assert "source_nat" not in chains(server_config(mode=mode))
+
+
 @pytest.mark.parametrize("held", [(), (4,), (6,), (4, 6)])
 def test_only_a_family_whose_switch_wgd_holds_is_closed_to_others(held: tuple[int, ...]) -> None:
     closed = [line for line in chains(server_config(), *held)["forward"].rules if "nfproto" in line]
