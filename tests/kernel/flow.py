@@ -14,11 +14,11 @@ PATIENCE = 1.0
 _numbers = itertools.count(1)
 
 
-def made_in(node: Node, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+def made_in(node: Node, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
     """Return a socket of a node's network namespace."""
     netns.pushns(node.namespace)
     try:
-        made = socket.socket(family, kind)
+        made = socket.socket(family, kind, protocol)
     finally:
         netns.popns()
     made.settimeout(PATIENCE)

@@ -131,12 +131,12 @@ HEADERS = (40, 60)
 
 
 @FAMILIES
-@pytest.mark.parametrize("link", ["inner", "wgd0"])
 class TestSegments:
     """No end sends larger segments than the narrowest link of the gateway takes, whatever ICMP does on the way."""
 
-    @pytest.fixture(autouse=True)
-    def narrow(self, world, link):
+    @pytest.fixture(autouse=True, params=["inner", "wgd0"])
+    def narrow(self, world, request):
+        link = request.param
         before = world.gateway("cat", f"/sys/class/net/{link}/mtu").strip()
         world.gateway("ip", "link", "set", link, "mtu", str(NARROW))
         yield
@@ -149,11 +149,11 @@ class TestSegments:
             assert flow.passes(back=True)
             return [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) for end in (flow.near, flow.far)]
 
-    def test_are_cut_to_the_narrowest_link_in_both_directions(self, world, family, link):
+    def test_are_cut_to_the_narrowest_link_in_both_directions(self, world, family):
         expected = NARROW - HEADERS[family] - TIMESTAMPS
         assert self.sizes(world, family) == [expected, expected]
 
-    def test_are_too_large_without_it(self, world, family, link):
+    def test_are_too_large_without_it(self, world, family):
         """The control: without the chain, each end goes by its own link."""
         world.daemon.kill()
         world.gateway("nft", "flush", "chain", "inet", "wgd", "forward")
