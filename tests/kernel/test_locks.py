@@ -89,40 +89,6 @@ class TestWithoutTheDaemon:
         assert not granted.alice.gets(World.OTHER[0])
 
 
-class TestDrift:
-    """What somebody takes away is put back at the next check, and an event says so."""
-
-    def restored(self, world, what):
-        return wait_until(
-            f"a drift event of {what}",
-            lambda: [
-                line
-                for line in world.lines()
-                if line["event"] == "drift" and line["object"] == what and line["action"] == "restored"
-            ],
-        )
-
-    def test_a_flushed_table_is_put_back(self, granted):
-        granted.gateway("nft", "flush", "ruleset")
-        self.restored(granted, "table")
-        assert granted.alice.gets(World.LAN[0])
-        assert not granted.alice.gets(World.OTHER[0])
-
-    def test_a_deleted_routing_rule_is_put_back(self, granted):
-        granted.gateway("ip", "-6", "rule", "del", "priority", "7780")
-        self.restored(granted, "rule")
-        assert granted.gateway("ip", "-6", "rule", "list", "priority", "7780")
-
-    def test_a_removed_peer_is_put_back(self, granted):
-        granted.gateway("wg", "set", "wgd0", "peer", granted.keys["bob"], "remove")
-        self.restored(granted, "peer")
-        allowed_ips = granted.gateway("wg", "show", "wgd0", "allowed-ips")
-        assert f"{granted.keys['bob']}\t10.80.0.3/32 fd80::3/128" in allowed_ips
-        # The session is gone. Bob's end would notice in 15 seconds; it begins anew when its peer is put back, too.
-        granted.bob("wg", "set", "wgd-office", "peer", granted.keys["gateway"], "remove")
-        wait_until("a new session", lambda: granted.bob.pings(World.TUNNEL[0]))
-
-
 @FAMILIES
 class TestRevocation:
     """A rule that is taken away stops its live flows at the next packet, in both directions, and no other flow."""

@@ -99,7 +99,7 @@ class Process:
 class Service(Process):
     """A daemon with a service manager's ear: the lines that it notifies are kept in `notified`."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, watchdog_seconds: float = 1.0) -> None:
         self._path = log.with_suffix(".notify")
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ear.bind(str(self._path))
@@ -107,8 +107,9 @@ class Service(Process):
         # A daemon whose manager does not listen blocks when the socket's queue is full.
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
-        # A watchdog of a second makes the daemon read the kernel back twice as often.
-        super().__init__(command, log, {"NOTIFY_SOCKET": str(self._path), "WATCHDOG_USEC": "1000000"})
+        # The daemon reads the kernel back twice as often as the watchdog wants to be fed.
+        watchdog = str(round(watchdog_seconds * 1_000_000))
+        super().__init__(command, log, {"NOTIFY_SOCKET": str(self._path), "WATCHDOG_USEC": watchdog})
 
     def _listen(self) -> None:
         while datagram := self._ear.recv(65536):
@@ -176,8 +177,8 @@ class Node:
         self._processes.append(process)
         return process
 
-    def service(self, *words: str) -> Service:
-        process = Service(self.inside(PYTHON, *words), self._log(words))
+    def service(self, *words: str, watchdog_seconds: float = 1.0) -> Service:
+        process = Service(self.inside(PYTHON, *words), self._log(words), watchdog_seconds)
         self._processes.append(process)
         return process
 
@@ -310,11 +311,12 @@ class World:
             f"peers:\n{peers}policy:\n{policy or '  rules: []'}\n{more}"
         )
 
-    def serve(self) -> Service:
+    def serve(self, watchdog_seconds: float = 1.0) -> Service:
         """Start the gateway with the config written last."""
         if self.gateway.code("wg", "show", "wgd0") != 0:
             self.gateway.wireguard("wgd0")
-        daemon = self.gateway.service("-m", "wgd.cli.server", "run", "--config", str(self.server_yaml))
+        words = ("-m", "wgd.cli.server", "run", "--config", str(self.server_yaml))
+        daemon = self.gateway.service(*words, watchdog_seconds=watchdog_seconds)
         return daemon.wait_ready()
 
     def client_yaml(self, client: Node, allowed: str = ALLOWED) -> Path:
@@ -328,12 +330,13 @@ class World:
         )
         return path
 
-    def connect(self, client: Node) -> Service:
+    def connect(self, client: Node, watchdog_seconds: float = 1.0) -> Service:
         """Start a client and wait for its handshake."""
         path = self.client_yaml(client)
         if client.code("wg", "show", "wgd-office") != 0:
             client.wireguard("wgd-office")
-        daemon = client.service("-m", "wgd.cli.client", "run", "office", "--config", str(path)).wait_ready()
+        words = ("-m", "wgd.cli.client", "run", "office", "--config", str(path))
+        daemon = client.service(*words, watchdog_seconds=watchdog_seconds).wait_ready()
         wait_until("handshake", lambda: self.handshake(client))
         return daemon
 

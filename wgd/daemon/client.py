@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from wgd.daemon import notify
 from wgd.daemon.connection import Connection
+from wgd.daemon.drift import Reports
 from wgd.daemon.loop import Loop
 from wgd.daemon.reach import Reach
+from wgd.daemon.watch import Watch
 from wgd.errors import WgdError
 from wgd.host.files import Note
+from wgd.kernel.monitor import Notice, Subject
 from wgd.model import ClientConfig
+from wgd.plan.gateway import Difference
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ class Client:
         self._connection = Connection(Note(RUNTIME_DIRECTORY / f"{name}.json"))
         self._first = self._connection.prepare(config)
         self._reach = Reach(self._connection.use)
+        self._reports = Reports()
+        self._failing: str | None = None
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
@@ -44,6 +51,7 @@ class Client:
                 self._start()
                 loop.on_readable(self._reach.resolver, self._reach.resolved)
                 loop.every(min(CHECK_SECONDS, notify.watchdog_interval() or CHECK_SECONDS), self._check)
+                Watch(loop, self._connection.monitor, self._concerns, lambda _: self._look())
                 loop.run()
                 notify.stopping()
                 log.info("stopping")
@@ -78,20 +86,39 @@ class Client:
 
     def _check(self) -> None:
         """Put back what is gone, look after the endpoint, and feed the watchdog only when all is there."""
+        self._look()
+        if self._failing is None:
+            notify.status(self._status())
+            notify.watchdog()
+
+    def _look(self) -> bool:
+        """Put back what is gone, and look after the endpoint; tell whether anything was gone or failed."""
         try:
             missing = self._connection.missing()
             if missing:
-                log.warning("%s; putting it back", ", ".join(missing))
                 self._connection.repair()
+                self._reports.add((Difference("link", what) for what in missing), "restored", time.monotonic())
+            for difference, _, _ in self._reports.due(time.monotonic()):
+                log.warning("%s; it is put back", difference.detail)
             server = self._connection.server()
             if server is not None:
                 self._reach.look_after(server)
         except WgdError as error:
-            log.error("%s", error)
+            # What the attempt itself changed is no reason for another.
+            self._connection.monitor.discard()
+            if str(error) != self._failing:
+                log.error("%s", error)
+            self._failing = str(error)
             notify.status(f"failing: {error}")
-            return
-        notify.status(self._status())
-        notify.watchdog()
+            return True
+        self._failing = None
+        return bool(missing)
+
+    def _concerns(self, notice: Notice) -> bool:
+        """Tell whether a notification may be about what this client has set."""
+        if notice.subject is Subject.ROUTE:
+            return notice.scope == (self._connection.desired or self._first).config.routes.table
+        return notice.subject in (Subject.LINK, Subject.ADDRESS, Subject.LOST)
 
     def _status(self) -> str:
         """Return one line for `systemctl status`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from wgd.daemon.tunnel import Tunnel
 from wgd.errors import ConflictError, KernelError, WgdError
 from wgd.host.files import Note, private_key_path, read_key
+from wgd.kernel.monitor import Monitor
 from wgd.model import ClientConfig, Endpoint
 from wgd.plan import client as plan
 from wgd.plan import routing
@@ -23,11 +24,21 @@ class Connection:
 
     def __init__(self, note: Note) -> None:
         self._tunnel = Tunnel(note)
+        self._monitor: Monitor | None = None
         self.desired: Desired | None = None
 
     def close(self) -> None:
         """Let go of the kernel's sockets; everything set stays."""
         self._tunnel.close()
+        if self._monitor is not None:
+            self._monitor.close()
+
+    @property
+    def monitor(self) -> Monitor:
+        """What the kernel notifies of what others changed, from the first time that this is asked for."""
+        if self._monitor is None:
+            self._monitor = Monitor()
+        return self._monitor
 
     def prepare(self, config: ClientConfig, in_use: Endpoint | None = None) -> Desired:
         """Return what `config` wants; changes nothing. `in_use` is a literal endpoint to stay with.
@@ -118,6 +129,8 @@ class Connection:
             links.add_route(route)
         for route in change.remove:
             links.remove_route(route)
+        # What was notified so far is in what is read now: what we do ourselves makes nobody look again.
+        self.monitor.discard()
         missing = self.missing()
         if missing:
             raise KernelError(name, f"the kernel does not hold what was set: {missing[0]}")

@@ -21,12 +21,13 @@ from wgd.daemon.tunnel import Tunnel
 from wgd.errors import ConflictError, KernelError, SubjectError, WgdError
 from wgd.host import sysctl
 from wgd.host.files import Note, private_key_path, read_key
+from wgd.kernel.monitor import Monitor
 from wgd.model import Forwarding, ServerConfig
 from wgd.plan import forwarding, routing
 from wgd.plan import gateway as plan
-from wgd.plan.gateway import Actual, Desired, Difference, Keys
+from wgd.plan.gateway import ALL_PARTS, Actual, Desired, Difference, Keys, Part
 from wgd.plan.preview import Change, preview
-from wgd.plan.state import Device
+from wgd.plan.state import PROTOCOL, Device
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,21 @@ class Gateway:
     def __init__(self, note: Note) -> None:
         self._tunnel = Tunnel(note)
         self._table = Table()
+        self._monitor: Monitor | None = None
         self.desired: Desired | None = None
 
     def close(self) -> None:
         """Let go of the kernel's sockets; everything set stays."""
         self._tunnel.close()
+        if self._monitor is not None:
+            self._monitor.close()
+
+    @property
+    def monitor(self) -> Monitor:
+        """What the kernel notifies of what others changed, from the first time that this is asked for."""
+        if self._monitor is None:
+            self._monitor = Monitor()
+        return self._monitor
 
     def prepare(self, config: ServerConfig) -> Desired:
         """Return what `config` wants of this host; changes nothing.
@@ -89,11 +100,12 @@ class Gateway:
                 desired.device.name, f"{reason}; and it could not go back, which the next check tries again: {error}"
             ) from error
 
-    def differences(self) -> tuple[Difference, ...]:
-        """Return in what the kernel differs from what the gateway last set."""
+    def differences(self, parts: frozenset[Part] = ALL_PARTS) -> tuple[Difference, ...]:
+        """Return in what the kernel differs from what the gateway last set; only `parts` are read."""
         if self.desired is None:
             return ()
-        return plan.differences(self.desired, self._actual(self.desired), self._originals(), time.time())
+        actual = self._actual(self.desired, parts)
+        return plan.differences(self.desired, actual, self._originals(), time.time(), parts)
 
     def repair(self) -> None:
         """Put back what is missing."""
@@ -149,10 +161,14 @@ class Gateway:
             except SubjectError as error:
                 raise type(error)(error.subject, f"{error.reason} (while setting the {name})") from error
         desired = replace(desired, ruleset=self._table.applied)
-        left = plan.differences(desired, self._actual(desired), self._originals(), time.time())
+        # What was notified so far is in what is read now: what we do ourselves makes nobody look again.
+        self.monitor.discard()
+        actual = self._actual(desired)
+        left = plan.differences(desired, actual, self._originals(), time.time())
         if left:
             listed = ", ".join(f"{difference.object} {difference.detail}" for difference in left[:3])
             raise KernelError(desired.device.name, f"the kernel does not hold what was set: {listed}")
+        self._table.trust(actual.ruleset)
         return desired
 
     def _steps(self, desired: Desired, before: Desired | None) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -177,12 +193,17 @@ class Gateway:
             self._tunnel.links.remove_rule(rule)
 
     def _set_routes(self, desired: Desired, kinds: set[str]) -> None:
-        change = routing.change(desired.routes, plan.our_routes(self._tunnel.links.routes()))
+        found = plan.routes_in_charge(self._tunnel.links.routes(), desired.config)
+        change = routing.change(desired.routes, found)
+        for route in change.remove:
+            # Somebody else's may stand where ours has to.
+            if route.protocol != PROTOCOL:
+                self._tunnel.links.remove_route(route)
         for route in change.add:
             if route.kind in kinds:
                 self._tunnel.links.add_route(route)
         for route in change.remove:
-            if route.kind in kinds:
+            if route.kind in kinds and route.protocol == PROTOCOL:
                 self._tunnel.links.remove_route(route)
 
     def _give_back_forwarding(self, desired: Desired) -> None:
@@ -205,17 +226,18 @@ class Gateway:
                     "IPv%s is not forwarded: forwarding is manual, and %s is off", family, forwarding.SWITCHES[family]
                 )
 
-    def _actual(self, desired: Desired) -> Actual:
+    def _actual(self, desired: Desired, parts: frozenset[Part] = ALL_PARTS) -> Actual:
+        """Read the kernel; what is of none of `parts` is left out."""
         links = self._tunnel.links
         link = links.find(desired.device.name)
         return Actual(
             link,
-            self._tunnel.device(desired.device.name) if link is not None else None,
-            links.addresses(link) if link is not None else (),
-            plan.our_routes(links.routes()),
-            plan.our_rules(links.rules()),
-            self._table.read(),
-            sysctl.read_settings(),
+            self._tunnel.device(desired.device.name) if link is not None and Part.DEVICE in parts else None,
+            links.addresses(link) if link is not None and Part.LINK in parts else (),
+            plan.routes_in_charge(links.routes(), desired.config) if Part.ROUTES in parts else (),
+            plan.our_rules(links.rules()) if Part.RULES in parts else (),
+            self._table.read() if Part.RULESET in parts else None,
+            sysctl.read_settings() if Part.FORWARDING in parts else {},
         )
 
     def _undo_routing(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,20 @@ from wgd import __version__
 from wgd.daemon import notify
 from wgd.daemon.confirmation import Confirmation
 from wgd.daemon.control import ControlSocket
+from wgd.daemon.drift import Drift, parts_of
 from wgd.daemon.gateway import Gateway
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.daemon.service import Service
 from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
-from wgd.errors import KernelError, WgdError
+from wgd.daemon.watch import Watch
+from wgd.errors import WgdError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import Note
+from wgd.kernel.monitor import Notice
 from wgd.kernel.nflog import open_nflog
 from wgd.model import ServerConfig
-from wgd.plan.gateway import Desired, Difference
+from wgd.plan.gateway import ALL_PARTS, Desired, Difference, Part
 from wgd.plan.preview import Change
 from wgd.policy.names import names
 from wgd.policy.table import policy_digest
@@ -35,7 +38,8 @@ RUNTIME_DIRECTORY = Path("/run/wgd-server")
 CHECK_SECONDS = 10.0
 """How often the kernel is read back when no watchdog sets the pace."""
 TICK_SECONDS = 1.0
-"""How often it is looked whether a time is over: of a caller on the control socket, of a reload to be confirmed."""
+"""How often it is looked whether a time is over: of a caller on the control socket, of a reload to be confirmed, of
+what is not told at once."""
 
 
 class Server:
@@ -57,6 +61,7 @@ class Server:
         self._confirmation = Confirmation()
         self._drift_seen = DriftSeen()
         self._failing: str | None = None
+        self._drift = Drift(self._gateway, self._tell_drift)
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
@@ -69,9 +74,11 @@ class Server:
                 loop.on_signal((signal.SIGUSR1,), self._reopen)
                 self._start()
                 loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
+                Watch(loop, self._gateway.monitor, lambda notice: bool(self._parts((notice,))), self._notified)
                 loop.on_readable(control, control.handle)
                 loop.every(TICK_SECONDS, control.expire)
                 loop.every(TICK_SECONDS, self._go_back_in_time)
+                loop.every(TICK_SECONDS, self._drift.tell)
                 self._loop = loop
                 self._listen()
                 loop.run()
@@ -216,35 +223,40 @@ class Server:
 
     def _check(self) -> None:
         """Read the kernel back, put back what is gone, and feed the watchdog only when all is there."""
+        self._look(ALL_PARTS)
+        if self._failing is None:
+            notify.watchdog()
+
+    def _look(self, parts: frozenset[Part]) -> bool:
+        """Put back what others changed of `parts`; tell whether there was anything, or something could not be."""
         try:
-            drifted = self._gateway.differences()
-            if drifted:
-                self._repair(drifted)
+            drifted = self._drift.check(parts)
             if self._recording is not None:
                 self._recording.check()
+            notify.status(self._status())
         except WgdError as error:
-            log.error("%s", error)
+            if str(error) != self._failing:
+                log.error("%s", error)
             self._failing = str(error)
             notify.status(f"failing: {error}")
-            return
+            return True
         self._failing = None
-        notify.status(self._status())
-        notify.watchdog()
+        return drifted
 
-    def _repair(self, drifted: tuple[Difference, ...]) -> None:
-        try:
-            self._gateway.repair()
-        except KernelError:
-            for difference in drifted:
-                self._drift(difference, "failed")
-            raise
-        for difference in drifted:
-            self._drift(difference, "restored")
-            log.warning("%s %s: somebody changed it; restored", difference.object, difference.detail)
+    def _notified(self, notices: frozenset[Notice]) -> bool:
+        """Look at what the kernel has notified, and at all of it where something is missing already."""
+        return self._look(self._parts(notices) if self._failing is None else ALL_PARTS)
 
-    def _drift(self, difference: Difference, action: str) -> None:
-        self._drift_seen.add(difference, action)
-        self._event("drift", object=difference.object, action=action, detail=difference.detail, count=1)
+    def _parts(self, notices: Iterable[Notice]) -> frozenset[Part]:
+        config = (self._gateway.desired or self._first).config
+        return parts_of(notices, config.interface.name, frozenset({config.routing.table, config.routing.table + 1}))
+
+    def _tell_drift(self, difference: Difference, action: str, count: int) -> None:
+        self._drift_seen.add(difference, action, count)
+        self._event("drift", object=difference.object, action=action, detail=difference.detail, count=count)
+        times = "" if count == 1 else f" ({count} changes)"
+        level, end = (logging.WARNING, "restored") if action == "restored" else (logging.ERROR, "cannot be put back")
+        log.log(level, "%s %s: somebody changed it%s; %s", difference.object, difference.detail, times, end)
 
     def _event(self, event: str, **fields: str | int) -> None:
         if self._recording is not None:

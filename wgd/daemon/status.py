@@ -32,12 +32,12 @@ class DriftSeen:
         self.failed = 0
         self._last: deque[dict[str, Any]] = deque(maxlen=DRIFTS_KEPT)
 
-    def add(self, difference: Difference, action: str) -> None:
-        """Note a difference; `action` is restored or failed."""
+    def add(self, difference: Difference, action: str, count: int = 1) -> None:
+        """Note a difference that was found `count` times; `action` is restored or failed."""
         if action == "restored":
-            self.restored += 1
+            self.restored += count
         else:
-            self.failed += 1
+            self.failed += count
         self._last.append(
             {"ts": time.time(), "object": difference.object, "action": action, "detail": difference.detail}
         )

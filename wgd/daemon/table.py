@@ -12,6 +12,7 @@ from dataclasses import replace
 from wgd.kernel.conntrack import forget_generations
 from wgd.kernel.nft import Dropped, Nft
 from wgd.plan.ruleset import DELETE_TABLE, next_generation, transactions
+from wgd.plan.tampering import Known, distrust, known
 from wgd.policy.ruleset import Ruleset
 
 FIRST_OF_UPPER_HALF = 128
@@ -26,10 +27,19 @@ class Table:
     def __init__(self) -> None:
         self._nft = Nft()
         self.applied = Ruleset()
+        self._known: Known | None = None
 
     def read(self) -> Ruleset | None:
-        """Return the table as the kernel holds it, or None when there is none."""
-        return self._nft.read()
+        """Return the table as the kernel holds it, or None when there is none.
+
+        A chain whose rules are not those of the table that was trusted last is unlike any chain that is wanted.
+        """
+        actual = self._nft.read()
+        return actual if self._known is None else distrust(actual, self._known)
+
+    def trust(self, actual: Ruleset | None) -> None:
+        """Take what was read for what was set: the rules in it are those that `read` expects from now on."""
+        self._known = known(actual)
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""
@@ -41,6 +51,8 @@ class Table:
         A kernel that holds it already is not touched.
         """
         actual = self._readable(self._nft.read())
+        if self._known is not None:
+            actual = distrust(actual, self._known, any_generation=True)
         if actual is not None and self.applied.generation in (0, actual.generation):
             kept = replace(desired, generation=actual.generation)
             if not transactions(kept, actual, time.time()):

@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 import nftables
 
 from wgd.errors import KernelError
-from wgd.policy.ruleset import GENERATION_MASK, GENERATION_SET, Chain, Element, Interval, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import (
+    GENERATION_MASK,
+    GENERATION_SET,
+    Chain,
+    Element,
+    Interval,
+    KeySet,
+    Ruleset,
+    VerdictMap,
+    digest,
+)
 
 FAMILY, TABLE = "inet", "wgd"
 _ABSENT = "No such file or directory"
@@ -83,15 +93,21 @@ def parse_listing(objects: list[dict[str, Any]], now: float = 0.0) -> Ruleset:
     sets: dict[str, KeySet] = {}
     maps: dict[str, VerdictMap] = {}
     generation = 0
+    dormant = False
     for found in objects:
-        if "chain" in found:
+        if "table" in found:
+            # The one flag a table of ours can be given. nft 1.0.6 prints the table's name for it.
+            dormant = "flags" in found["table"]
+        elif "chain" in found:
             chain = found["chain"]
-            chains[chain["name"]] = Chain(_hook(chain), "", 0)
+            # A dormant table's chains hook nowhere.
+            chains[chain["name"]] = Chain(None if dormant else _hook(chain), "", 0)
         elif "rule" in found:
             rule = found["rule"]
             chain = chains[rule["chain"]]
             mark = rule.get("comment", "") if chain.rule_count == 0 else chain.mark
-            chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1)
+            content = digest(chain.content + json.dumps(_without_counts(rule["expr"])))
+            chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1, content=content)
         elif "set" in found and found["set"]["name"] == GENERATION_SET:
             generation = _generation(found["set"])
         elif "set" in found:
@@ -102,6 +118,13 @@ def parse_listing(objects: list[dict[str, Any]], now: float = 0.0) -> Ruleset:
             targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
             maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
     return Ruleset(chains, sets, maps, generation)
+
+
+def _without_counts(value: Any) -> Any:
+    """Return a part of a rule without what its counters have counted, which is no part of what somebody wrote."""
+    if isinstance(value, dict):
+        return {key: None if key == "counter" else _without_counts(inner) for key, inner in value.items()}
+    return [_without_counts(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _generation(typed: dict[str, Any]) -> int:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from wgd.model import PublicKey, SecretKey, ServerConfig
 from wgd.plan import forwarding, peers, routing, ruleset
 from wgd.plan.state import PROTOCOL, Device, DeviceAddress, DevicePeer, Link, Route, RoutingRule
 from wgd.policy.ruleset import Ruleset
 from wgd.policy.table import desired_ruleset
+
+
+class Part(Enum):
+    """A part of what the kernel holds that is read and compared apart from the others.
+
+    LINK has the addresses too; DEVICE is what WireGuard holds: keys, listen port and peers.
+    """
+
+    RULESET = auto()
+    RULES = auto()
+    ROUTES = auto()
+    LINK = auto()
+    DEVICE = auto()
+    FORWARDING = auto()
+
+
+ALL_PARTS = frozenset(Part)
 
 
 @dataclass(frozen=True)
@@ -85,54 +103,86 @@ def our_routes(values: tuple[Route, ...]) -> tuple[Route, ...]:
     return tuple(value for value in values if value.protocol == PROTOCOL)
 
 
+def routes_in_charge(values: tuple[Route, ...], config: ServerConfig) -> tuple[Route, ...]:
+    """Return those routes that wgd added, and those that somebody put into its tables."""
+    tables = (config.routing.table, config.routing.table + 1)
+    return tuple(value for value in values if value.protocol == PROTOCOL or value.table in tables)
+
+
 def our_rules(values: tuple[RoutingRule, ...]) -> tuple[RoutingRule, ...]:
     """Return those routing rules that wgd added."""
     return tuple(value for value in values if value.protocol == PROTOCOL)
 
 
 def differences(
-    wanted: Desired, actual: Actual, originals: Mapping[str, str], now: float = 0.0
+    wanted: Desired,
+    actual: Actual,
+    originals: Mapping[str, str],
+    now: float = 0.0,
+    parts: frozenset[Part] = ALL_PARTS,
 ) -> tuple[Difference, ...]:
     """Return in what `actual`, read at `now` (POSIX seconds), is not `wanted`, the lock first.
 
-    `originals` are the sysctls that wgd has changed.
+    `originals` are the sysctls that wgd has changed. Only `parts` are looked at, and the link.
     """
-    return tuple(_differences(wanted, actual, originals, now))
+    compared: dict[Part, Callable[[], Iterator[Difference]]] = {
+        Part.RULESET: lambda: _ruleset_differences(wanted, actual, now),
+        Part.RULES: lambda: _rule_differences(wanted, actual),
+        Part.ROUTES: lambda: _route_differences(wanted, actual),
+        Part.LINK: lambda: _link_differences(wanted, actual),
+        Part.DEVICE: lambda: _device_differences(wanted, actual),
+        Part.FORWARDING: lambda: (
+            Difference("forwarding", name)
+            for name in forwarding.desired_settings(wanted.config, actual.settings, originals)
+        ),
+    }
+    return tuple(difference for part, compare in compared.items() if part in parts for difference in compare())
 
 
-def _differences(wanted: Desired, actual: Actual, originals: Mapping[str, str], now: float) -> Iterator[Difference]:
+def _ruleset_differences(wanted: Desired, actual: Actual, now: float) -> Iterator[Difference]:
     for name in ruleset.differences(wanted.ruleset, actual.ruleset, now):
-        yield Difference("table" if name == "table" else "set", name)
-    for rule in wanted.rules:
-        if rule not in actual.rules:
-            yield Difference("rule", f"routing rule {rule.priority} (IPv{rule.family}) is missing")
-    yield from _route_differences(wanted, actual)
-    yield from _device_differences(wanted, actual)
-    for name in forwarding.desired_settings(wanted.config, actual.settings, originals):
-        yield Difference("forwarding", name)
+        kind = name.partition(" ")[0]
+        yield Difference({"table": "table", "chain": "rule"}.get(kind, "set"), name)
+
+
+def _rule_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
+    change = routing.change(wanted.rules, actual.rules)
+    for rules, what in ((change.add, "is missing"), (change.remove, "is left over")):
+        for rule in rules:
+            yield Difference("rule", f"routing rule {rule.priority} (IPv{rule.family}) {what}")
 
 
 def _route_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
+    """Compare the routes, without those that go with their link: a link that is down or gone has none."""
+    has_routes = actual.link is not None and actual.link.up
     change = routing.change(wanted.routes, actual.routes)
-    for routes, what in ((change.add, "is missing"), (change.remove, "is left over")):
+    for routes, what in ((change.add, "is missing"), (change.remove, "does not belong there")):
         for route in routes:
-            yield Difference("route", f"{route.kind} {route.destination} in table {route.table} {what}")
+            if has_routes or route.device is None:
+                yield Difference("route", f"{route.kind} {route.destination} in table {route.table} {what}")
 
 
-def _device_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
+def _link_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
     name, mtu = wanted.device.name, wanted.config.interface.mtu
-    if actual.link is None or actual.device is None:
+    if actual.link is None:
         yield Difference("link", f"{name} is missing")
         return
-    if not actual.link.up:
-        yield Difference("link", f"{name} is down")
     if mtu is not None and actual.link.mtu != mtu:
         yield Difference("link", f"{name} has MTU {actual.link.mtu} instead of {mtu}")
-    device = peers.change(wanted.device, actual.device, wanted.device)
-    if device.private_key is not None or device.listen_port is not None:
-        yield Difference("link", f"{name} has another private key or listen port")
-    for peer in device.peers:
-        yield Difference("peer", str(peer.public_key))
+    if not actual.link.up:
+        # With the link go its IPv6 addresses (addrconf_ifdown in net/ipv6/addrconf.c).
+        yield Difference("link", f"{name} is down")
+        return
     for address in wanted.addresses:
         if address not in actual.addresses:
             yield Difference("address", f"{address.address} is missing")
+
+
+def _device_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
+    if actual.device is None:
+        return
+    device = peers.change(wanted.device, actual.device, wanted.device)
+    if device.private_key is not None or device.listen_port is not None:
+        yield Difference("link", f"{wanted.device.name} has another private key or listen port")
+    for peer in device.peers:
+        yield Difference("peer", str(peer.public_key))

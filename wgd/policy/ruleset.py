@@ -41,13 +41,15 @@ class Chain:
     """A chain. `hook` is what makes it a base chain (`type filter hook … priority …`), None for a regular one.
 
     `mark` is what the comment of the first rule says, `rule_count` the number of rules. For a chain read from the
-    kernel they are all that is known: `rules` is empty then, and takes no part in comparison.
+    kernel they are what is compared: `rules` is empty then, and `content` is the digest of the rules as nft lists
+    them, by which a chain is known again that nobody has changed since it was read.
     """
 
     hook: str | None
     mark: str
     rule_count: int
     rules: tuple[str, ...] = field(default=(), compare=False)
+    content: str = field(default="", compare=False)
 
     @staticmethod
     def of(*rules: str, hook: str | None = None) -> Chain:

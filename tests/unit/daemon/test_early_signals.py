@@ -22,6 +22,7 @@ class Started:
     def __init__(self, _: object) -> None:
         self.did: list[str] = []
         self.desired: object = None
+        self.nothing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def prepare(self, config: object, _: object = None) -> object:
         return SimpleNamespace(config=config)
@@ -38,6 +39,11 @@ class Started:
     def stop(self) -> None:
         self.did.append("stop")
 
+    @property
+    def monitor(self) -> socket.socket:
+        """Nothing is ever notified."""
+        return self.nothing
+
     def device(self) -> Device:
         return Device("wgd0", None, None)
 
@@ -46,6 +52,7 @@ class Started:
 
     def close(self) -> None:
         self.did.append("close")
+        self.nothing.close()
 
 
 @pytest.fixture(autouse=True)

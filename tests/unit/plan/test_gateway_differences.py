@@ -5,8 +5,20 @@ import pytest
 
 from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
 from wgd.model import Endpoint, SecretKey
-from wgd.plan.gateway import Actual, Desired, Difference, Keys, desired, differences, our_routes, our_rules
+from wgd.plan.gateway import (
+    Actual,
+    Desired,
+    Difference,
+    Keys,
+    Part,
+    desired,
+    differences,
+    our_routes,
+    our_rules,
+    routes_in_charge,
+)
 from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule
+from wgd.policy.ruleset import Chain
 
 PRIVATE, PRESHARED = SecretKey(b"p" * 32), SecretKey(b"s" * 32)
 SETTINGS = {
@@ -62,12 +74,71 @@ def test_each_missing_rule_is_named(wanted: Desired, reached: Actual) -> None:
     assert difference == Difference("rule", "routing rule 7780 (IPv4) is missing")
 
 
+def test_a_rule_of_ours_that_nothing_wants_is_left_over(wanted: Desired, reached: Actual) -> None:
+    extra = RoutingRule(6, 7780, "lookup", 254)
+    (difference,) = found(wanted, replace(reached, rules=(*reached.rules, extra)))
+    assert difference == Difference("rule", "routing rule 7780 (IPv6) is left over")
+
+
+def test_what_is_wrong_in_the_table_is_told_by_its_kind(wanted: Desired, reached: Actual) -> None:
+    held = wanted.ruleset
+    (clients, elements), *_ = held.sets.items()
+    (out, verdicts), *_ = held.maps.items()
+    changed = replace(
+        held,
+        chains={**held.chains, "forward": replace(held.chains["forward"], rule_count=1), "extra": Chain(None, "", 0)},
+        sets={**held.sets, clients: replace(elements, elements=frozenset())},
+        maps={**held.maps, out: replace(verdicts, elements={})},
+    )
+    assert found(wanted, replace(reached, ruleset=changed)) == [
+        Difference("rule", "chain extra"),
+        Difference("rule", "chain forward"),
+        Difference("set", f"set {clients}"),
+        Difference("set", f"map {out}"),
+    ]
+
+
+@pytest.mark.parametrize("link", [None, Link(7, "wgd0", "wireguard", 1380, up=False)])
+def test_what_goes_with_the_link_is_not_told_beside_it(wanted: Desired, reached: Actual, link: Link | None) -> None:
+    prohibits = tuple(route for route in wanted.routes if route.kind == "prohibit")
+    bare = replace(reached, link=link, routes=prohibits, addresses=())
+    assert [difference.object for difference in found(wanted, bare)] == ["link"]
+    assert [difference.object for difference in found(wanted, replace(bare, routes=prohibits[1:]))] == ["route", "link"]
+
+
+@pytest.mark.parametrize(
+    ("part", "objects"),
+    [
+        (Part.RULESET, ["table"]),
+        (Part.RULES, ["rule"]),
+        (Part.ROUTES, ["route"]),
+        (Part.LINK, ["address"]),
+        (Part.DEVICE, ["peer"]),
+        (Part.FORWARDING, ["forwarding"]),
+    ],
+)
+def test_only_the_parts_that_are_asked_for_are_compared(
+    wanted: Desired, reached: Actual, part: Part, objects: list[str]
+) -> None:
+    wrong = replace(
+        reached,
+        ruleset=None,
+        rules=reached.rules[1:],
+        routes=reached.routes[1:],
+        addresses=reached.addresses[1:],
+        device=replace(wanted.device, peers=wanted.device.peers[1:]),
+        settings={**SETTINGS, "ipv4/ip_forward": "0"},
+    )
+    told = differences(wanted, wrong, ORIGINALS, parts=frozenset({part}))
+    assert [difference.object for difference in told] == objects
+
+
 def test_missing_and_left_over_routes_are_named(wanted: Desired, reached: Actual) -> None:
     extra = Route(ip_network("10.99.0.0/24"), 7780, device="wgd0")
     details = [difference.detail for difference in found(wanted, replace(reached, routes=(*reached.routes[1:], extra)))]
     assert details == [
         "unicast 10.80.0.2/32 in table 7780 is missing",
-        "unicast 10.99.0.0/24 in table 7780 is left over",
+        "unicast 10.99.0.0/24 in table 7780 does not belong there",
     ]
 
 
@@ -115,3 +186,11 @@ def test_the_hosts_own_routes_and_rules_are_not_ours(wanted: Desired) -> None:
     foreign = Route(ip_network("10.80.0.0/24"), 7780, protocol=4), RoutingRule(4, 7780, "lookup", 254, protocol=0)
     assert our_routes((*wanted.routes, foreign[0])) == wanted.routes
     assert our_rules((*wanted.rules, foreign[1])) == wanted.rules
+
+
+def test_a_route_of_the_hosts_in_our_tables_does_not_belong_there(wanted: Desired, reached: Actual) -> None:
+    foreign = [Route(ip_network("10.80.0.0/24"), table, device="eth0", protocol=3) for table in (7780, 7781, 254)]
+    routes = routes_in_charge((*wanted.routes, *foreign), wanted.config)
+    assert routes == (*wanted.routes, *foreign[:2])
+    details = [difference.detail for difference in found(wanted, replace(reached, routes=routes))]
+    assert details == [f"unicast 10.80.0.0/24 in table {table} does not belong there" for table in (7780, 7781)]
