@@ -1,12 +1,17 @@
 """The commands that ask the daemon over its control socket, as an operator runs them on the gateway."""
 
+import contextlib
 import json
+import re
 import socket
 import subprocess
 
 import pytest
 from flow import made_in, reaches
 from world import PYTHON, World, wait_until
+
+from wgd.host import control
+from wgd.host.varlink import VarlinkError
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["ipv4", "ipv6"])
 PORT = 9000
@@ -44,8 +49,9 @@ def first(world):
     """The world with its gateway serving the first policy, whatever the test before left."""
     world.configure(FIRST)
     if world.daemon.code is None:
-        ask(world, "confirm")
-        world.daemon.reload()
+        with contextlib.suppress(VarlinkError):
+            call(world, "Confirm")
+        call(world, "Reload")
     else:
         world.daemon = world.serve()
     return world
@@ -55,6 +61,19 @@ def ask(world, *words):
     """Run a wgd-server command on the gateway."""
     command = world.gateway.inside(PYTHON, "-m", "wgd.cli.server", *words)
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def call(world, method):
+    """Call a method at once, without the time that a command needs to begin."""
+    return control.ask(socket_of(world), f"io.wgd.Server.{method}", {}, 30)
+
+
+def status(world):
+    return call(world, "Status")["status"]
+
+
+def socket_of(world):
+    return world.gateway.run_dir("wgd-server/control")
 
 
 def opened(world, family):
@@ -94,7 +113,7 @@ class TestReloadThatFailsOnTheWay:
     def shown(self, world):
         node = world.gateway
         return {
-            "nftables": node("nft", "--stateless", "list", "ruleset"),
+            "nftables": self.table(world),
             "rules": node("ip", "-4", "rule") + node("ip", "-6", "rule"),
             "addresses": node("ip", "-o", "address", "show", "dev", "wgd0"),
             "routes": node("ip", "-4", "route", "show", "table", "all")
@@ -103,6 +122,11 @@ class TestReloadThatFailsOnTheWay:
             "port": node("wg", "show", "wgd0", "listen-port"),
             "forwarding": node("sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"),
         }
+
+    def table(self, world):
+        """Return the lines of the table in an order of their own, and without the generation: it moves on."""
+        text = world.gateway("nft", "--stateless", "list", "ruleset")
+        return sorted(re.sub(r"0x[0-9a-f]{2}(000000|ffffff)", "generation", text).splitlines())
 
     def move_to_another_port(self, world):
         world.configure(SECOND, mode="observe")
@@ -135,7 +159,7 @@ class TestConfirm:
         first.configure(SECOND)
         assert "wgd-server confirm" in ask(first, "reload", "--confirm", "2").stdout
         assert ask(first, "confirm").returncode == 0
-        assert json.loads(ask(first, "status", "--json").stdout)["confirm_seconds"] is None
+        assert status(first)["confirm_seconds"] is None
         assert ask(first, "confirm").returncode == 1, "there is nothing left to confirm"
 
     @FAMILIES
@@ -153,7 +177,7 @@ class TestConfirm:
         ask(first, "reload", "--confirm", "3")
         assert "reloaded" in first.daemon.reload()
         count = first.daemon.output.count("went back")
-        assert json.loads(ask(first, "status", "--json").stdout)["confirm_seconds"] is not None
+        assert status(first)["confirm_seconds"] is not None
         wait_until("the way back", lambda: first.daemon.output.count("went back") > count)
         assert not opened(first, 0)
 
@@ -205,11 +229,11 @@ class TestStatus:
         assert "\033" not in done.stdout
 
     def test_counts_what_was_put_back(self, first):
-        before = json.loads(ask(first, "status", "--json").stdout)["drift_restored"]
+        before = status(first)["drift_restored"]
         first.gateway("ip", "rule", "del", "priority", "7780")
         wait_until(
             "drift in the status",
-            lambda: json.loads(ask(first, "status", "--json").stdout)["drift_restored"] > before,
+            lambda: status(first)["drift_restored"] > before,
         )
         assert "routing rule 7780" in ask(first, "status").stdout
 
@@ -218,22 +242,57 @@ class TestStatus:
         assert private not in ask(first, "status", "--json").stdout
 
 
-class TestSocket:
-    def path(self, world):
-        return world.gateway.run_dir("wgd-server/control")
+class TestExplain:
+    @FAMILIES
+    def test_says_what_really_happens(self, first, family):
+        for to, port in ((World.LAN[family], 8080), (World.LAN[family], PORT), (World.OTHER[family], 8080)):
+            done = ask(first, "explain", "alice", to, "--port", str(port))
+            passes = reaches(first.alice, first.lan, to, port) if port == PORT else first.alice.gets(to, port)
+            assert done.returncode == (0 if passes else 1), done.stdout + done.stderr
+        assert "by web[" in ask(first, "explain", "alice", World.LAN[family], "--port", "8080").stdout
 
+    @FAMILIES
+    def test_knows_the_gateways_own_addresses(self, first, family):
+        first.configure(FIRST + "    - {client_id: alice, allow: [10.20.0.0/24, 'fd20::/64']}\n")
+        assert ask(first, "reload").returncode == 0
+        done = ask(first, "explain", "alice", World.INNER[family], "--port", str(PORT))
+        assert done.returncode == 1
+        assert "an address of the gateway itself" in done.stdout
+        assert not reaches(first.alice, first.gateway, World.INNER[family], PORT)
+        assert ask(first, "explain", "alice", World.OTHER[family]).returncode == 0
+        assert ask(first, "explain", "alice", World.TUNNEL[family], "--proto", "icmp").returncode == 0
+
+    def test_takes_a_public_key_and_answers_json(self, first):
+        done = ask(first, "explain", first.keys["alice"], World.LAN[0], "--port", "8080", "--json")
+        found = json.loads(done.stdout)
+        assert (found["client"], found["agree"], found["config"]["rule"]) == ("alice", True, "web[0]")
+
+    @pytest.mark.parametrize("to", ["10.99.0.1", "fd99::1"])
+    def test_is_3_when_the_kernel_does_not_do_what_the_config_says(self, first, to):
+        first.configure(FIRST + f"    - {{client_id: alice, allow: ['{to}']}}\n")
+        assert ask(first, "reload").returncode == 0
+        done = ask(first, "explain", "alice", to, "--port", "80")
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "config: allow" in done.stdout
+        assert "Network is unreachable" in done.stdout
+
+    def test_of_nobody_is_4(self, first):
+        assert ask(first, "explain", "nobody", World.LAN[0]).returncode == 4
+
+
+class TestSocket:
     def test_is_for_owner_and_group_alone(self, first):
-        assert self.path(first).stat().st_mode & 0o777 == 0o660
+        assert socket_of(first).stat().st_mode & 0o777 == 0o660
 
     def test_of_a_killed_daemon_is_replaced(self, first):
         first.daemon.kill()
-        assert self.path(first).is_socket()
+        assert socket_of(first).is_socket()
         first.daemon = first.serve()
         assert ask(first, "status").returncode == 0
 
     def test_is_gone_after_a_stop(self, first):
         first.daemon.end()
-        assert not self.path(first).exists()
+        assert not socket_of(first).exists()
         assert ask(first, "status").returncode == 4
 
     def test_of_a_live_daemon_refuses_a_second_one(self, first):
@@ -250,7 +309,7 @@ class TestSocket:
             for number in range(200):
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 held.append(connection)
-                connection.connect(str(self.path(first)))
+                connection.connect(str(socket_of(first)))
                 connection.send((b"", b"garbage\0", b'{"method":', b"x" * 5000)[number % 4])
             assert ask(first, "status").returncode == 0
             assert ask(first, "reload").returncode == 0

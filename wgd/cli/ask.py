@@ -66,6 +66,22 @@ def confirm(path: Path) -> Exit:
     return _asked(path, "Confirm", {}, SECONDS, show)
 
 
+def explain(path: Path, asked: Mapping[str, Any], *, as_json: bool) -> Exit:
+    """Show whether a client may reach something; `asked` are the parameters of Explain."""
+
+    def show(answer: Mapping[str, Any]) -> Exit:
+        found = answer["explanation"]
+        if as_json:
+            sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        else:
+            sys.stdout.write(shown.explanation(found, colour=wants_colour(sys.stdout)))
+        if not found["agree"]:
+            return Exit.DISAGREE
+        return Exit.DONE if found["config"]["verdict"] == "allow" else Exit.NO
+
+    return _asked(path, "Explain", asked, SECONDS, show)
+
+
 def _asked(
     path: Path, method: str, parameters: Mapping[str, Any], seconds: float, show: Callable[[Mapping[str, Any]], Exit]
 ) -> Exit:
@@ -91,6 +107,8 @@ def _failure(error: VarlinkError) -> tuple[Exit, str]:
             return Exit.NO, f"{reasons}\nrefused: the gateway goes on with what it had"
         case "io.wgd.Server.NothingToConfirm":
             return Exit.NO, "no reload waits to be confirmed"
+        case "io.wgd.Server.UnknownClient":
+            return Exit.COULD_NOT_ASK, f"no peer has the name or public key {parameters.get('client')}"
         case "io.wgd.Server.Failed":
             return Exit.COULD_NOT_ASK, f"wgd-server cannot tell: {parameters.get('reason')}"
         case _ if error.name == f"{SERVICE}.PermissionDenied":

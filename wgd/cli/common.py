@@ -27,6 +27,7 @@ class Exit(IntEnum):
     DONE = 0
     NO = 1
     USAGE = 2
+    DISAGREE = 3
     COULD_NOT_ASK = 4
     CONFIG = 78
     """EX_CONFIG of sysexits.h; the units do not restart on it."""

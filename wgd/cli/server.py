@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from wgd.cli import ask, common
@@ -16,13 +17,15 @@ from wgd.config.server import load_server
 from wgd.errors import ConfigError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import read_server_sources
-from wgd.model import ServerConfig
+from wgd.model import PORT_PROTOCOLS, PROTOCOLS, ServerConfig
 from wgd.policy.decide import ended_rules, failed_tests
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path("/etc/wgd/server.yaml")
 MAX_CONFIRM_SECONDS = 86400
+LAST_PORT, LAST_PROTOCOL = 65535, 255
+EXPLAIN = "tell whether a client may reach something, by the config and by what the kernel holds, and by which rule"
 
 
 def load(path: Path) -> ServerConfig:
@@ -66,6 +69,7 @@ def arguments() -> argparse.ArgumentParser:
             ("plan", "show what a reload would change, and change nothing", "wgd-server plan"),
             ("reload", "reload the config: all of it, or nothing with the reasons", "wgd-server reload --confirm 60"),
             ("confirm", "keep the config of `reload --confirm`", "wgd-server confirm"),
+            ("explain", EXPLAIN, "wgd-server explain alice 10.20.0.10 --proto tcp --port 443"),
         )
     }
     for command in asking.values():
@@ -76,7 +80,18 @@ def arguments() -> argparse.ArgumentParser:
             default=CONTROL_SOCKET,
             help="the daemon's control socket (default: %(default)s)",
         )
-    asking["status"].add_argument("--json", action="store_true", help="print it as JSON")
+    for name in ("status", "explain"):
+        asking[name].add_argument("--json", action="store_true", help="print it as JSON")
+    explain = asking["explain"]
+    explain.add_argument("client", metavar="CLIENT", help="name or public key of a peer")
+    explain.add_argument("destination", metavar="DEST", type=address, help="address, IPv4 or IPv6")
+    explain.add_argument(
+        "--proto",
+        metavar="P",
+        type=protocol,
+        help="protocol, by name or number (default: tcp with --port, else every protocol)",
+    )
+    explain.add_argument("--port", metavar="N", type=port, help="destination port (default: every port)")
     asking["reload"].add_argument(
         "--confirm",
         metavar="SECONDS",
@@ -88,6 +103,41 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def address(text: str) -> str:
+    """Return `text` if it is an address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be an IPv4 or IPv6 address") from None
+    return text
+
+
+def protocol(text: str) -> str:
+    """Return `text` if it names a protocol."""
+    if text not in PROTOCOLS and not (re.fullmatch("[0-9]{1,3}", text) and int(text) <= LAST_PROTOCOL):
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(PROTOCOLS)}, or a number up to {LAST_PROTOCOL}")
+    return text
+
+
+def port(text: str) -> int:
+    """Return the number that `text` is."""
+    if not re.fullmatch("[1-9][0-9]{0,4}", text) or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {LAST_PORT}")
+    return int(text)
+
+
+def explained(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
+    """Ask about a client and a destination; a port that the protocol does not have is wrong usage."""
+    proto = options.proto or ("tcp" if options.port is not None else None)
+    number = PROTOCOLS.get(proto) or int(proto) if proto is not None else None
+    if options.port is not None and number not in PORT_PROTOCOLS:
+        parser.error(f"--port: {proto} has no ports")
+    asked = {"client": options.client, "destination": options.destination, "protocol": proto, "port": options.port}
+    return ask.explain(
+        options.socket, {name: value for name, value in asked.items() if value is not None}, as_json=options.json
+    )
+
+
 def confirm_seconds(text: str) -> int:
     """Return the number that `text` is; raise ArgumentTypeError when it is no time in which to confirm."""
     if not re.fullmatch("[1-9][0-9]{0,4}", text) or int(text) > MAX_CONFIRM_SECONDS:
@@ -97,16 +147,26 @@ def confirm_seconds(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
     match options.command:
         case "check":
             return common.check(lambda: load(options.config))
         case "run":
             return run(options.config)
+        case _:
+            return asked(parser, options)
+
+
+def asked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
+    """Run a command that asks the running daemon."""
+    match options.command:
         case "status":
             return ask.status(options.socket, as_json=options.json)
         case "plan":
             return ask.plan(options.socket)
+        case "explain":
+            return explained(parser, options)
         case "reload":
             return ask.reload(options.socket, options.confirm)
         case _:

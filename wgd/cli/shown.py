@@ -12,6 +12,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 KIBI = 1024
 MINUTE, HOUR, DAY = 60, 3600, 86400
 LAST_DRIFTS = 5
+WITH_PORTS = frozenset({"tcp", "udp", "sctp", "dccp", "udplite"})
 
 
 class Painter:
@@ -74,10 +75,18 @@ def _summary(found: Mapping[str, Any], paint: Painter, now: float) -> Iterator[t
     for drift in found["drift"][-LAST_DRIFTS:]:
         ago = f"{duration(now - drift['ts'])} ago"
         yield "", f"{drift['action']} {ago}: {drift['object']} {drift['detail']}"
+    yield from _neighbours(found["neighbours"], paint)
     if found["confirm_seconds"] is not None:
         yield "reload", paint(f"goes back in {found['confirm_seconds']} s unless confirmed", YELLOW)
     if found["failing"] is not None:
         yield "failing", paint(found["failing"], RED)
+
+
+def _neighbours(neighbours: Sequence[Mapping[str, Any]], paint: Painter) -> Iterator[tuple[str, str]]:
+    """Yield what others on the host do to the gateway's traffic, and the remedy for each."""
+    for index, found in enumerate(neighbours):
+        yield "" if index else "in the way", paint(f"{found['where']}: {found['effect']}", YELLOW)
+        yield "", found["remedy"]
 
 
 def _event_log(event_log: Mapping[str, Any] | None, paint: Painter) -> Iterator[tuple[str, str]]:
@@ -103,6 +112,34 @@ def _drift(found: Mapping[str, Any], paint: Painter) -> str:
         return "none seen"
     failed = paint(f", {found['drift_failed']} times it could not be", RED) if found["drift_failed"] else ""
     return paint(f"{found['drift_restored']} changes of others put back", YELLOW) + failed
+
+
+def explanation(found: Mapping[str, Any], *, colour: bool) -> str:
+    """Return the lines for what Explain answers."""
+    paint = Painter(colour=colour)
+    allowed = found["config"]["verdict"] == "allow"
+    if not found["agree"]:
+        verdict = paint("config and kernel disagree", YELLOW)
+    else:
+        verdict = paint("allowed", GREEN) if allowed else paint("denied", RED)
+    lines = [f"{verdict}: {found['client']} to {found['destination']}{_traffic(found)}"]
+    for name in ("config", "kernel"):
+        answer = found[name]
+        by = f", by {answer['rule']}" if answer["rule"] is not None else ""
+        lines.append(f"  {name}: {answer['verdict']}{by}")
+        lines += [f"          {reason}" for reason in answer["reasons"]]
+    if found["authz_mode"] == "observe":
+        lines.append("  observe: nothing is dropped now; this is what enforce would do")
+    return "\n".join((*lines, ""))
+
+
+def _traffic(found: Mapping[str, Any]) -> str:
+    """Return the protocol and port of the question; without them it is about all of them."""
+    if found["protocol"] is None:
+        return ", every protocol"
+    port = "" if found["port"] is None else f" port {found['port']}"
+    every = ", every port" if found["port"] is None and found["protocol"] in WITH_PORTS else ""
+    return f", {found['protocol']}{port}{every}"
 
 
 def _peers(peers: Sequence[Mapping[str, Any]], paint: Painter, now: float) -> Iterator[str]:

@@ -64,6 +64,13 @@ type Drift (
   detail: string
 )
 
+# Something else on the host that drops what the gateway allows, or lets flows around it. Each is for a person to read.
+type Neighbour (
+  where: string,
+  effect: string,
+  remedy: string
+)
+
 # `confirm_seconds`: how long until the gateway goes back to the config before, unless Confirm is called.
 type Status (
   version: string,
@@ -77,6 +84,7 @@ type Status (
   drift_restored: int,
   drift_failed: int,
   drift: []Drift,
+  neighbours: []Neighbour,
   failing: ?string,
   confirm_seconds: ?int
 )
@@ -86,6 +94,27 @@ type Change (
   object: string,
   action: string,
   detail: string
+)
+
+# What one of the two says: `verdict` is allow, deny or, where others have changed what decides it, unknown. `rule` is
+# the config's rule that allows it.
+type Answer (
+  verdict: string,
+  rule: ?string,
+  reasons: []string
+)
+
+# `protocol` null: every protocol; `port` null: every port. In observe, both say what enforce would do.
+type Explanation (
+  client: string,
+  public_key: string,
+  destination: string,
+  protocol: ?string,
+  port: ?int,
+  authz_mode: string,
+  config: Answer,
+  kernel: Answer,
+  agree: bool
 )
 
 method Status() -> (status: Status)
@@ -98,6 +127,12 @@ method Plan() -> (changes: []Change)
 method Reload(confirm: ?int) -> ()
 
 method Confirm() -> ()
+
+# Whether a client (its name or public key) may begin a flow, by the config and by what the kernel holds. `protocol` is
+# a name or IANA's number.
+method Explain(client: string, destination: string, protocol: ?string, port: ?int) -> (explanation: Explanation)
+
+error UnknownClient (client: string)
 
 # The config cannot be used, or the kernel refused a step.
 error Refused (reasons: []string)

@@ -22,12 +22,15 @@ from wgd.errors import ConflictError, KernelError, SubjectError, WgdError
 from wgd.host import sysctl
 from wgd.host.files import Note, private_key_path, read_key
 from wgd.kernel.monitor import Monitor
+from wgd.kernel.nft_others import read_other_tables
 from wgd.model import Forwarding, ServerConfig
 from wgd.plan import forwarding, routing
 from wgd.plan import gateway as plan
+from wgd.plan.explain import Answer, Question, by_config, by_kernel, sources
 from wgd.plan.gateway import ALL_PARTS, Actual, Desired, Difference, Keys, Part
+from wgd.plan.neighbours import Finding, findings
 from wgd.plan.preview import Change, preview
-from wgd.plan.state import PROTOCOL, Device
+from wgd.plan.state import PROTOCOL, Device, Way
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,19 @@ class Gateway:
     def preview(self, desired: Desired) -> tuple[Change, ...]:
         """Return what `reload` would change, in words; changes nothing."""
         before = self.desired if self.desired is not None else desired
-        return preview(desired, before, self._actual(desired), self._originals())
+        return preview(desired, before, self._actual(desired), self._originals(), time.time())
+
+    def explain(self, question: Question) -> tuple[Answer, Answer]:
+        """Return whether a client may reach something, by the config and by what the kernel holds."""
+        if self.desired is None:
+            raise KernelError("gateway", "has not started yet")
+        actual, source = self._actual(self.desired), next(iter(sources(question)), None)
+        way = Way(None)
+        if source is not None and actual.link is not None:
+            mark = self.desired.config.routing.mark
+            way = self._tunnel.links.way(source, question.to, actual.link.name, mark)
+        told = by_config(self.desired.config, question, way, time.time())
+        return told, by_kernel(self.desired, actual, question, way)
 
     def view(self) -> View:
         """Return what the kernel shows of the gateway for `status`."""
@@ -124,6 +139,13 @@ class Gateway:
         if link is None:
             return View(None, None, (), self._table.dropped())
         return View(link, self._tunnel.device(link.name), self._tunnel.links.addresses(link), self._table.dropped())
+
+    def neighbours(self) -> tuple[Finding, ...]:
+        """Return what others on this host do to the gateway's traffic."""
+        if self.desired is None:
+            return ()
+        rules = self._tunnel.links.rules()
+        return findings(read_other_tables(), rules, sysctl.read_settings(), self.desired.config)
 
     def device(self) -> Device | None:
         """Return the WireGuard device with its peers' handshakes and counters, or None before start."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 from wgd import __version__
@@ -10,9 +12,11 @@ from wgd.daemon.control import Caller
 from wgd.daemon.description import DESCRIPTIONS, INTERFACE
 from wgd.errors import WgdError
 from wgd.host.varlink import SERVICE, Call, VarlinkError
+from wgd.model import ICMPV6, PORT_PROTOCOLS, PROTOCOLS, Address
 from wgd.plan.preview import Change
 
 MAX_CONFIRM_SECONDS = 86400
+LAST_PORT, LAST_PROTOCOL, IPV6 = 65535, 255, 6
 CHANGING = frozenset({f"{INTERFACE}.Reload", f"{INTERFACE}.Confirm"})
 """The methods that need more than a connection."""
 
@@ -32,6 +36,9 @@ class Operations(Protocol):
     def confirm(self) -> bool:
         """Keep the config that was to be confirmed; False when there is none."""
 
+    def explain(self, client: str, to: Address, proto: int | None, port: int | None) -> dict[str, Any] | None:
+        """Return what Explain answers, None when there is no such client; raise WgdError as `status` does."""
+
 
 class Service:
     """Answers the calls of the control socket."""
@@ -45,6 +52,7 @@ class Service:
             f"{INTERFACE}.Plan": self._plan,
             f"{INTERFACE}.Reload": self._reload,
             f"{INTERFACE}.Confirm": self._confirm,
+            f"{INTERFACE}.Explain": self._explain,
         }
 
     def answer(self, call: Call, caller: Caller) -> Mapping[str, Any]:
@@ -108,6 +116,47 @@ class Service:
         if not self._operations.confirm():
             raise VarlinkError(f"{INTERFACE}.NothingToConfirm")
         return {}
+
+    def _explain(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        _only(parameters, "client", "destination", "protocol", "port")
+        client, destination = parameters.get("client"), parameters.get("destination")
+        if not isinstance(client, str):
+            raise _invalid("client")
+        to = _address(destination)
+        proto = _protocol(parameters.get("protocol"), to.version)
+        port = parameters.get("port")
+        if port is not None and (type(port) is not int or not 1 <= port <= LAST_PORT or proto not in PORT_PROTOCOLS):
+            raise _invalid("port")
+        try:
+            explanation = self._operations.explain(client, to, proto, port)
+        except WgdError as error:
+            raise VarlinkError(f"{INTERFACE}.Failed", {"reason": str(error)}) from error
+        if explanation is None:
+            raise VarlinkError(f"{INTERFACE}.UnknownClient", {"client": client})
+        return {"explanation": explanation}
+
+
+def _address(value: Any) -> Address:
+    # ip_address takes numbers too, and an address with a zone is none that a packet carries.
+    if not isinstance(value, str) or "%" in value:
+        raise _invalid("destination")
+    try:
+        return ip_address(value)
+    except ValueError:
+        raise _invalid("destination") from None
+
+
+def _protocol(value: Any, version: int) -> int | None:
+    """Return the IANA number of a protocol's name or number; `icmp` is ICMPv6 for IPv6."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _invalid("protocol")
+    if re.fullmatch("[0-9]{1,3}", value) and int(value) <= LAST_PROTOCOL:
+        return int(value)
+    if value not in PROTOCOLS:
+        raise _invalid("protocol")
+    return ICMPV6 if value == "icmp" and version == IPV6 else PROTOCOLS[value]
 
 
 def _only(parameters: Mapping[str, Any], *known: str) -> None:

@@ -18,8 +18,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from wgd.errors import KernelError
 from wgd.kernel.wireguard import no_kernel_wireguard
-from wgd.model import Network
-from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule
+from wgd.model import Address, Network
+from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule, Way
 
 IFF_UP = 1
 IFA_F_NOPREFIXROUTE = 0x200
@@ -144,6 +144,19 @@ class Links:
                 type=route.kind,
                 **fields,
             )
+
+    def way(self, source: Address, destination: Address, incoming: str, mark: int) -> Way:
+        """Return where a packet with this mark goes that comes in by a link; the kernel asks its rules and tables."""
+        bits = destination.max_prefixlen
+        try:
+            (message,) = self._netlink.route(
+                "get",
+                family=FAMILIES[destination.version],
+                src=str(source), src_len=bits, dst=str(destination), dst_len=bits, iif=_index(incoming), mark=mark,
+            )  # fmt: skip
+        except NetlinkError as error:
+            return Way(None, os.strerror(error.code))
+        return Way(ROUTE_KINDS.get(message["type"], str(message["type"])))
 
     def rules(self) -> tuple[RoutingRule, ...]:
         """Return the routing rules of both families, in the kernel's order."""

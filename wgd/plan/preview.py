@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from wgd.model import AllowRule, PublicKey, ServerConfig
+from wgd.model import PROTOCOLS, AllowRule, PublicKey, ServerConfig
 from wgd.plan import forwarding, peers, routing, ruleset
 from wgd.plan.gateway import Actual, Desired
 from wgd.plan.state import Device, PeerChange, RoutingRule
@@ -18,7 +19,7 @@ from wgd.policy.ruleset import KeySet, Ruleset, VerdictMap
 
 MOST_NAMES = 5
 """How many peers a line names before it counts the rest."""
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,21 @@ class Change:
     detail: str
 
 
-def preview(wanted: Desired, before: Desired, actual: Actual, originals: Mapping[str, str]) -> tuple[Change, ...]:
-    """Return what leads from `actual` to `wanted`, nothing when they agree; `originals` as in `differences`."""
-    return tuple(_changes(wanted, before, actual, originals))
+def preview(
+    wanted: Desired, before: Desired, actual: Actual, originals: Mapping[str, str], now: float = 0.0
+) -> tuple[Change, ...]:
+    """Return what leads from `actual`, read at `now`, to `wanted`; `originals` and `now` as in `differences`."""
+    return tuple(_changes(wanted, before, actual, originals, now))
 
 
-def _changes(wanted: Desired, before: Desired, actual: Actual, originals: Mapping[str, str]) -> Iterator[Change]:
+def _changes(
+    wanted: Desired, before: Desired, actual: Actual, originals: Mapping[str, str], now: float
+) -> Iterator[Change]:
     yield from _settings(wanted.config, before.config)
     if actual.device is not None:
         yield from _device(wanted, before, actual.device)
     yield from _grants(wanted.config, before.config)
-    yield from _ruleset(wanted.ruleset, actual.ruleset)
+    yield from _ruleset(wanted.ruleset, actual.ruleset, now)
     yield from _routing(wanted, before, actual)
     yield from _link(wanted, actual)
     given_back = forwarding.no_longer_held(wanted.config, actual.settings, originals)
@@ -120,8 +125,11 @@ def _granted(config: ServerConfig) -> dict[str, None]:
     found: dict[str, None] = {}
     for rule in config.policy.rules:
         clients = _clients([names[client] for client in rule.clients])
+        until = f" until {datetime.fromtimestamp(rule.until, UTC).isoformat()}" if rule.until is not None else ""
         for index, allow in enumerate(rule.allow):
-            found[f"{rule.label(index)}: {clients} to {_destination(allow)}"] = None
+            found[f"{rule.label(index)}: {clients} to {_end(allow)}{until}"] = None
+        for index, allow in enumerate(rule.allow_from):
+            found[f"{rule.label_from(index)}: {_end(allow)} to {clients}{until}"] = None
     return found
 
 
@@ -130,18 +138,19 @@ def _clients(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _destination(allow: AllowRule) -> str:
+def _end(allow: AllowRule) -> str:
+    """Return the other end of what a client may, with protocol and ports."""
     protocol = "" if allow.proto is None else f" {PROTOCOL_NAMES.get(allow.proto, f'protocol {allow.proto}')}"
     ports = f" {','.join(map(str, allow.ports))}" if allow.ports else ""
     return f"{allow.to}{protocol}{ports}"
 
 
-def _ruleset(wanted: Ruleset, actual: Ruleset | None) -> Iterator[Change]:
+def _ruleset(wanted: Ruleset, actual: Ruleset | None, now: float) -> Iterator[Change]:
     """Yield the objects of the nftables table; sets and maps with the number of elements that come and go."""
     if actual is None:
         yield Change("table", "added", ruleset.TABLE)
         return
-    for difference in ruleset.differences(wanted, actual):
+    for difference in ruleset.differences(wanted, actual, now):
         kind, _, name = difference.partition(" ")
         if kind == "chain":
             yield Change("table", _action(name, wanted.chains, actual.chains), difference)

@@ -111,6 +111,14 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Way:
+    """Where the kernel would send a packet: `kind` is that of the route, None with the kernel's word in `refusal`."""
+
+    kind: str | None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
 class RoutingRule:
     """A policy routing rule (`ip rule`) of one family (4 or 6). `mark`/`mask` 0/0 match every packet.
 

@@ -22,11 +22,14 @@ POINT_TO_POINT = 2
 
 @dataclass(frozen=True)
 class Flow:
-    """What a client's first packet says: `proto` is the IANA number (ICMPv6 is 58), `port` the destination's."""
+    """What a client's first packet says: `proto` is the IANA number (ICMPv6 is 58), `port` the destination's.
+
+    None asks for every protocol and every port: only a rule that grants all of them covers it.
+    """
 
     client: PublicKey
     to: Address
-    proto: int
+    proto: int | None
     port: int | None = None
 
 

@@ -141,6 +141,94 @@ def test_a_daemon_that_does_not_answer_is_4_after_a_while(
     assert "has not answered within 0.05 seconds" in capsys.readouterr().err
 
 
+EXPLANATION = {
+    "client": "alice", "public_key": "…", "destination": "10.20.0.10", "protocol": "tcp", "port": 443,
+    "authz_mode": "enforce",
+    "config": {"verdict": "allow", "rule": "web[0]", "reasons": []},
+    "kernel": {"verdict": "allow", "rule": None, "reasons": []},
+    "agree": True,
+}  # fmt: skip
+NO = {"verdict": "deny", "rule": None, "reasons": ["no rule covers it"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "first"),
+    [
+        ({}, 0, "allowed: alice to 10.20.0.10, tcp port 443"),
+        ({"config": NO, "kernel": NO}, 1, "denied: alice to 10.20.0.10, tcp port 443"),
+        ({"kernel": NO, "agree": False}, 3, "config and kernel disagree: alice to 10.20.0.10, tcp port 443"),
+        ({"config": NO, "agree": False}, 3, "config and kernel disagree: alice to 10.20.0.10, tcp port 443"),
+    ],
+    ids=["allowed", "denied", "lost", "leaking"],
+)
+def test_explain_exits_with_the_answer_and_shows_both(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], changed: dict[str, Any], code: int, first: str
+) -> None:
+    found = EXPLANATION | changed
+    assert (
+        asked(daemon, {"parameters": {"explanation": found}}, "explain", "alice", "10.20.0.10", "--port", "443") == code
+    )
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == first
+    for name in ("config", "kernel"):
+        assert f"  {name}: {found[name]['verdict']}" in [line.removesuffix(", by web[0]") for line in said]
+    assert ("          no rule covers it" in said) == bool(changed)
+
+
+def test_explain_as_json_exits_alike(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    found = EXPLANATION | {"config": NO, "agree": False}
+    assert asked(daemon, {"parameters": {"explanation": found}}, "explain", "alice", "10.20.0.10", "--json") == 3
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_explain_says_in_observe_that_nothing_is_dropped(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    found = EXPLANATION | {"authz_mode": "observe"}
+    asked(daemon, {"parameters": {"explanation": found}}, "explain", "alice", "10.20.0.10")
+    assert "observe: nothing is dropped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "parameters"),
+    [
+        ((), {}),
+        (("--port", "443"), {"protocol": "tcp", "port": 443}),
+        (("--proto", "udp", "--port", "53"), {"protocol": "udp", "port": 53}),
+        (("--proto", "icmp"), {"protocol": "icmp"}),
+        (("--proto", "47"), {"protocol": "47"}),
+    ],
+    ids=" ".join,
+)
+def test_explain_asks_what_was_meant(daemon: Daemon, words: tuple[str, ...], parameters: dict[str, Any]) -> None:
+    asked(daemon, {"parameters": {"explanation": EXPLANATION}}, "explain", "alice", "10.20.0.10", *words)
+    assert daemon.calls[0]["parameters"] == {"client": "alice", "destination": "10.20.0.10", **parameters}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("alice",),
+        ("alice", "web.example"),
+        ("alice", "10.20.0.0/24"),
+        ("alice", "10.20.0.10", "--proto", "tpc"),
+        ("alice", "10.20.0.10", "--proto", "256"),
+        ("alice", "10.20.0.10", "--port", "0"),
+        ("alice", "10.20.0.10", "--port", "65536"),
+        ("alice", "10.20.0.10", "--proto", "icmp", "--port", "80"),
+    ],
+    ids=" ".join,
+)
+def test_explain_of_what_cannot_be_asked_is_wrong_usage(words: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", *words])
+    assert ended.value.code == 2
+
+
+def test_explain_of_nobody_is_4(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"error": f"{INTERFACE}.UnknownClient", "parameters": {"client": "nobody"}}
+    assert asked(daemon, answer, "explain", "nobody", "10.20.0.10") == 4
+    assert capsys.readouterr().err == "no peer has the name or public key nobody\n"
+
+
 @pytest.mark.parametrize("command", ["status", "plan", "reload", "confirm"])
 def test_without_a_daemon_it_is_4_with_a_plain_word(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

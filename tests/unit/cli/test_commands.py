@@ -212,7 +212,7 @@ class TestUsage:
     @pytest.mark.parametrize(
         "words",
         [
-            *(["server", command] for command in ("run", "check", "status", "plan", "reload", "confirm")),
+            *(["server", command] for command in ("run", "check", "status", "plan", "reload", "confirm", "explain")),
             *(["client", command] for command in ("run", "check")),
         ],
         ids=" ".join,

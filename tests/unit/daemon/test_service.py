@@ -13,6 +13,7 @@ from wgd.daemon.description import DESCRIPTIONS, INTERFACE
 from wgd.daemon.service import Service
 from wgd.errors import ConfigError, KernelError, Problem, WgdError
 from wgd.host.varlink import SERVICE, Call, VarlinkError
+from wgd.model import Address
 from wgd.plan.preview import Change
 
 ROOT, READER = Caller(0, may_change=True), Caller(1000, may_change=False)
@@ -50,6 +51,10 @@ class Fake:
     def confirm(self) -> bool:
         self._do("confirm")
         return self.waits
+
+    def explain(self, client: str, to: Address, proto: int | None, port: int | None) -> dict[str, Any] | None:
+        self._do((client, str(to), proto, port))
+        return {"agree": True} if client == "alice" else None
 
 
 def ask(fake: Fake, method: str, caller: Caller = ROOT, **parameters: Any) -> Any:
@@ -101,6 +106,47 @@ class TestCalls:
         assert ask(fake, "Confirm") == {}
         fake.waits = False
         assert error(fake, "Confirm") == (f"{INTERFACE}.NothingToConfirm", {})
+
+    @pytest.mark.parametrize(
+        ("parameters", "asked"),
+        [
+            ({"destination": "10.20.0.1"}, ("10.20.0.1", None, None)),
+            ({"destination": "10.20.0.1", "protocol": "tcp", "port": 443}, ("10.20.0.1", 6, 443)),
+            ({"destination": "10.20.0.1", "protocol": "icmp"}, ("10.20.0.1", 1, None)),
+            ({"destination": "fd20::1", "protocol": "icmp"}, ("fd20::1", 58, None)),
+            ({"destination": "fd20::1", "protocol": "47", "port": None}, ("fd20::1", 47, None)),
+        ],
+        ids=str,
+    )
+    def test_explain_asks_what_was_meant(self, parameters: dict[str, Any], asked: tuple[Any, ...]) -> None:
+        fake = Fake()
+        assert ask(fake, "Explain", READER, client="alice", **parameters) == {"explanation": {"agree": True}}
+        assert fake.done == [("alice", *asked)]
+
+    @pytest.mark.parametrize(
+        ("parameter", "value"),
+        [
+            *(("client", value) for value in (None, 5, ["alice"])),
+            *(("destination", value) for value in (None, 5, "", "10.0.0.0/8", "here", "fe80::1%eth0")),
+            *(("protocol", value) for value in (6, "", "TCP", "256", "-1", "٣", ["tcp"])),
+            *(("port", value) for value in (0, 65536, "80", True, 1.5)),
+        ],
+    )
+    def test_explain_refuses_what_is_none_of_it(self, parameter: str, value: Any) -> None:
+        fake = Fake()
+        usual = {"client": "alice", "destination": "10.20.0.1", "protocol": "tcp", "port": 1}
+        refused = error(fake, "Explain", READER, **{**usual, parameter: value})
+        assert refused == (f"{SERVICE}.InvalidParameter", {"parameter": parameter})
+        assert fake.done == []
+
+    @pytest.mark.parametrize("protocol", [None, "icmp", "gre", "47"])
+    def test_explain_refuses_a_port_where_there_is_none(self, protocol: str | None) -> None:
+        wrong = {"client": "alice", "destination": "10.20.0.1", "protocol": protocol, "port": 80}
+        assert error(Fake(), "Explain", **wrong) == (f"{SERVICE}.InvalidParameter", {"parameter": "port"})
+
+    def test_explain_names_a_client_that_there_is_not(self) -> None:
+        answer = error(Fake(), "Explain", client="nobody", destination="10.20.0.1")
+        assert answer == (f"{INTERFACE}.UnknownClient", {"client": "nobody"})
 
     @pytest.mark.parametrize("method", ["Reload", "Confirm"])
     def test_who_may_only_read_changes_nothing(self, method: str) -> None:
