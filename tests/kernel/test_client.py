@@ -148,7 +148,7 @@ class TestDrift:
         daemon = start(world).wait_ready()
         world.alice("ip", "route", "del", "10.20.0.0/24", "dev", "wgd-office")
         wait_until("the route", lambda: world.alice("ip", "route", "show", "exact", "10.20.0.0/24"))
-        assert "route to 10.20.0.0/24 is gone; it is put back" in daemon.output
+        wait_until("a word of it", lambda: "route to 10.20.0.0/24 is gone; it is put back" in daemon.output)
 
 
 class TestEndpoint:
