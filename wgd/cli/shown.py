@@ -75,10 +75,18 @@ def _summary(found: Mapping[str, Any], paint: Painter, now: float) -> Iterator[t
     for drift in found["drift"][-LAST_DRIFTS:]:
         ago = f"{duration(now - drift['ts'])} ago"
         yield "", f"{drift['action']} {ago}: {drift['object']} {drift['detail']}"
+    yield from _neighbours(found["neighbours"], paint)
     if found["confirm_seconds"] is not None:
         yield "reload", paint(f"goes back in {found['confirm_seconds']} s unless confirmed", YELLOW)
     if found["failing"] is not None:
         yield "failing", paint(found["failing"], RED)
+
+
+def _neighbours(neighbours: Sequence[Mapping[str, Any]], paint: Painter) -> Iterator[tuple[str, str]]:
+    """Yield what others on the host do to the gateway's traffic, and the remedy for each."""
+    for index, found in enumerate(neighbours):
+        yield "" if index else "in the way", paint(f"{found['where']}: {found['effect']}", YELLOW)
+        yield "", found["remedy"]
 
 
 def _event_log(event_log: Mapping[str, Any] | None, paint: Painter) -> Iterator[tuple[str, str]]:

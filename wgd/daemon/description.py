@@ -64,6 +64,13 @@ type Drift (
   detail: string
 )
 
+# Something else on the host that drops what the gateway allows, or lets flows around it. Each is for a person to read.
+type Neighbour (
+  where: string,
+  effect: string,
+  remedy: string
+)
+
 # `confirm_seconds`: how long until the gateway goes back to the config before, unless Confirm is called.
 type Status (
   version: string,
@@ -77,6 +84,7 @@ type Status (
   drift_restored: int,
   drift_failed: int,
   drift: []Drift,
+  neighbours: []Neighbour,
   failing: ?string,
   confirm_seconds: ?int
 )

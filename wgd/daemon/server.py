@@ -18,6 +18,7 @@ from wgd.daemon.drift import Drift, parts_of
 from wgd.daemon.explaining import explanation, question
 from wgd.daemon.gateway import Gateway
 from wgd.daemon.loop import Loop
+from wgd.daemon.neighbours import Neighbours
 from wgd.daemon.recording import Recording
 from wgd.daemon.service import Service
 from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
@@ -25,7 +26,7 @@ from wgd.daemon.watch import Watch
 from wgd.errors import WgdError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import Note
-from wgd.kernel.monitor import Notice
+from wgd.kernel.monitor import Notice, Subject
 from wgd.kernel.nflog import open_nflog
 from wgd.model import Address, ServerConfig
 from wgd.plan.gateway import ALL_PARTS, Desired, Difference, Part
@@ -63,6 +64,7 @@ class Server:
         self._drift_seen = DriftSeen()
         self._failing: str | None = None
         self._drift = Drift(self._gateway, self._tell_drift)
+        self._neighbours = Neighbours(self._gateway.neighbours)
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
@@ -75,7 +77,7 @@ class Server:
                 loop.on_signal((signal.SIGUSR1,), self._reopen)
                 self._start()
                 loop.every(notify.watchdog_interval() or CHECK_SECONDS, self._check)
-                Watch(loop, self._gateway.monitor, lambda notice: bool(self._parts((notice,))), self._notified)
+                Watch(loop, self._gateway.monitor, self._concerns, self._notified)
                 loop.on_readable(control, control.handle)
                 loop.every(TICK_SECONDS, control.expire)
                 loop.every(TICK_SECONDS, self._go_back_in_time)
@@ -96,6 +98,7 @@ class Server:
         self._gateway.start(self._first)
         self._event("started")
         log.info("%s is ready: %s", config.interface.name, describe(config))
+        self._neighbours.look()
         notify.status(self._status())
         notify.ready()
 
@@ -158,6 +161,7 @@ class Server:
     def _reloaded(self, desired: Desired, how: str) -> None:
         log.info("%s: %s", how, describe(desired.config))
         self._event("reloaded", detail=how)
+        self._neighbours.look(anew=True)
         notify.status(self._status())
 
     def plan(self) -> tuple[Change, ...]:
@@ -183,6 +187,7 @@ class Server:
             **kernel_fields(config, self._gateway.view()),
             "event_log": event_log_fields(self._recording, config),
             **self._drift_seen.fields(),
+            "neighbours": self._neighbours.fields(),
             "failing": self._failing,
             "confirm_seconds": self._confirmation.left(time.monotonic()),
         }
@@ -234,6 +239,7 @@ class Server:
 
     def _check(self) -> None:
         """Read the kernel back, put back what is gone, and feed the watchdog only when all is there."""
+        self._neighbours.look()
         self._look(ALL_PARTS)
         if self._failing is None:
             notify.watchdog()
@@ -252,11 +258,22 @@ class Server:
             notify.status(f"failing: {error}")
             return True
         self._failing = None
+        if drifted:
+            # What others changed at the same time was discarded with what the repair did.
+            self._neighbours.notified((Notice(Subject.LOST),))
         return drifted
 
     def _notified(self, notices: frozenset[Notice]) -> bool:
         """Look at what the kernel has notified, and at all of it where something is missing already."""
-        return self._look(self._parts(notices) if self._failing is None else ALL_PARTS)
+        self._neighbours.notified(notices)
+        parts = self._parts(notices)
+        if not parts:
+            # Only somebody else's tables: they can wait for the next check.
+            return False
+        return self._look(parts if self._failing is None else ALL_PARTS)
+
+    def _concerns(self, notice: Notice) -> bool:
+        return notice.subject is Subject.TABLE or bool(self._parts((notice,)))
 
     def _parts(self, notices: Iterable[Notice]) -> frozenset[Part]:
         config = (self._gateway.desired or self._first).config
@@ -279,7 +296,9 @@ class Server:
         if desired is None or device is None:
             return "starting"
         live = sum(is_live(peer, time.time()) for peer in device.peers)
-        return f"{describe(desired.config)}, {live} live"
+        in_the_way = len(self._neighbours.found)
+        neighbours = f", {in_the_way} in the way (wgd-server status)" if in_the_way else ""
+        return f"{describe(desired.config)}, {live} live{neighbours}"
 
 
 def describe(config: ServerConfig) -> str:

@@ -39,6 +39,7 @@ def answer(**fields: Any) -> dict[str, Any]:
         "drift_failed": 0,
         "drift": [],
         "failing": None,
+        "neighbours": [],
         "confirm_seconds": None,
     }
     return usual | fields
@@ -87,6 +88,11 @@ class TestStatus:
             ({"event_log": LOG | {"refused": "no space"}}, ": no space"),
             ({"drift_restored": 2, "drift_failed": 1}, "drift: 2 changes of others put back, 1 times it could not be"),
             ({"confirm_seconds": 12}, "reload: goes back in 12 s unless confirmed"),
+            (
+                {"neighbours": [{"where": "table ip filter", "effect": "drops it", "remedy": "Let it pass"}]},
+                "in the way: table ip filter: drops it",
+            ),
+            ({"neighbours": [{"where": "here", "effect": "drops it", "remedy": "Let it pass"}]}, ": Let it pass"),
             ({"failing": "wgd0: is gone"}, "failing: wgd0: is gone"),
             (
                 {"interface": {"name": "wgd0", "addresses": [], "listen_port": None, "mtu": None, "up": False}},

@@ -44,6 +44,9 @@ class Started:
         """Nothing is ever notified."""
         return self.nothing
 
+    def neighbours(self) -> tuple[()]:
+        return ()
+
     def device(self) -> Device:
         return Device("wgd0", None, None)
 
