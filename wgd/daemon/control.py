@@ -2,7 +2,7 @@
 
 Whoever connects is bounded in everything: a call's length, the time without a call, the time to take an answer, the
 number of connections of one user and of all. Nothing here waits; a round answers at most one call, so that the daemon's
-other work comes between any two.
+other work comes between any two. Those who may only read get a tenth of the daemon's time at most, all together.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ EVENTS_A_ROUND = 64
 SILENCE_SECONDS = 30.0
 """How long a connection may be without a call, or take for an answer."""
 CHUNK_BYTES = 64 << 10
+SHORT_SECONDS = 0.02
+"""A call that takes no longer is one that readers may make at once again."""
+REST = 9
+"""How many times as long as a longer one took no reader is answered."""
 UCRED = struct.Struct("3i")
 """pid, uid, gid (unix(7), SO_PEERCRED)."""
 
@@ -75,6 +79,8 @@ class ControlSocket:
         self._listener = listen(path)
         self._inode = path.lstat().st_ino
         self._connections: dict[int, Connection] = {}
+        self._waiting: set[int] = set()
+        self._readers_from = 0.0
         self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN)
 
@@ -109,6 +115,9 @@ class ControlSocket:
             return False
         connection = self._connections[descriptor]
         try:
+            if event & select.EPOLLHUP and descriptor in self._waiting:
+                # Nobody is there any more for whom to wait.
+                raise ConnectionResetError
             if event & select.EPOLLIN:
                 self._read(connection)
             elif connection.output:
@@ -119,11 +128,19 @@ class ControlSocket:
             return False
 
     def expire(self) -> None:
-        """End the connections whose time is over, and listen again should the descriptors have run out."""
+        """End the connections whose time is over, and give another try to what has had to wait.
+
+        Call this about every second.
+        """
         oldest = time.monotonic() - SILENCE_SECONDS
         for connection in tuple(self._connections.values()):
             if connection.since < oldest:
                 self._drop(connection)
+        if time.monotonic() >= self._readers_from:
+            for descriptor in self._waiting:
+                self._epoll.modify(descriptor, select.EPOLLOUT)
+            self._waiting.clear()
+        # Should the descriptors have run out.
         self._epoll.modify(self._listener, select.EPOLLIN)
 
     def _accept(self) -> None:
@@ -169,16 +186,23 @@ class ControlSocket:
         """Answer the next call, unless an answer before it is still on its way; tell whether there was one."""
         if connection.output:
             return False
+        if not connection.caller.may_change and time.monotonic() < self._readers_from:
+            self._waiting.add(connection.socket.fileno())
+            self._epoll.modify(connection.socket, 0)
+            return False
         message = connection.messages.next()
         if message is None:
             self._epoll.modify(connection.socket, select.EPOLLIN)
             return False
-        call = parse_call(message)
+        call, begun = parse_call(message), time.monotonic()
         try:
             answer = answer_bytes(self._answer(call, connection.caller))
         except VarlinkError as error:
             answer = error_bytes(error)
         connection.since = time.monotonic()
+        took = connection.since - begun
+        if not connection.caller.may_change and took > SHORT_SECONDS:
+            self._readers_from = connection.since + REST * took
         if not call.oneway:
             self._queue(connection, answer)
         # Until the buffer has no whole call left, being writable brings the connection's next turn.
@@ -202,5 +226,6 @@ class ControlSocket:
 
     def _drop(self, connection: Connection) -> None:
         del self._connections[connection.socket.fileno()]
+        self._waiting.discard(connection.socket.fileno())
         self._epoll.unregister(connection.socket)
         connection.socket.close()

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,6 +298,50 @@ class TestHostileCallers:
             assert answered.index("a.Hello") < 20, "and everybody has a turn"
         finally:
             daemon.close()
+
+    def test_who_may_only_read_get_a_tenth_of_the_time_and_root_does_not_wait_for_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+        answered: list[str] = []
+
+        def slow(call: Call, caller: Caller) -> Mapping[str, Any]:
+            del caller
+            answered.append(call.method)
+            clock.now += 2.0
+            return {}
+
+        def rounds() -> None:
+            for _ in range(30):
+                daemon.control.handle()
+            daemon.control.expire()
+
+        daemon = Daemon(tmp_path / "control", slow)
+        try:
+            every_caller_is(monkeypatch, 54321)
+            readers = [daemon.caller(call("a.Read") * 3) for _ in range(3)]
+            rounds()
+            assert answered == ["a.Read"]
+            every_caller_is(monkeypatch, 0)
+            daemon.caller(call("a.Root"))
+            rounds()
+            assert answered == ["a.Read", "a.Root"]
+            readers[0].close()
+            rounds()
+            assert len(daemon.control._connections) == 3, "one that has gone is not waited for"
+            clock.now = 1000.0 + 2.0 + 9 * 2.0
+            rounds()
+            rounds()
+            assert answered == ["a.Read", "a.Root", "a.Read"]
+        finally:
+            daemon.close()
+
+    def test_who_only_read_what_is_quickly_told_do_not_wait(
+        self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every_caller_is(monkeypatch, 54321)
+        assert len(daemon.answers(daemon.caller(call("a.Hello") * 50), 50)) == 50
 
     def test_that_use_up_the_descriptors_are_waited_for(
         self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
