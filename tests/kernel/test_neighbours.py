@@ -329,7 +329,9 @@ class TestStatus:
         said = wait_until("a warning", lambda: re.search(r"in the way: .* -j ACCEPT\.", world.daemon.output))
         wait_until("STATUS", lambda: "1 in the way" in world.daemon.notified[-2])
         shown = world.gateway(*status)
-        assert "in the way: table ip filter, chain FORWARD: its policy drops what clients send" in shown
+        first = "in the way: table ip filter, chain FORWARD: its policy drops what clients send"
+        assert first in shown
+        assert first in world.gateway(*status[:3], "explain", "alice", World.LAN[0], "--port", "8080")
         remedy = said[0].partition("decides about it: ")[2].removesuffix(".")
         assert remedy in shown
         world.gateway("sh", "-c", remedy)

@@ -128,6 +128,9 @@ def explanation(found: Mapping[str, Any], *, colour: bool) -> str:
         by = f", by {answer['rule']}" if answer["rule"] is not None else ""
         lines.append(f"  {name}: {answer['verdict']}{by}")
         lines += [f"          {reason}" for reason in answer["reasons"]]
+    for neighbour in found["neighbours"]:
+        lines.append(f"  {paint('in the way', YELLOW)}: {neighbour['where']}: {neighbour['effect']}")
+        lines.append(f"          {neighbour['remedy']}")
     if found["authz_mode"] == "observe":
         lines.append("  observe: nothing is dropped now; this is what enforce would do")
     return "\n".join((*lines, ""))

@@ -114,7 +114,8 @@ type Explanation (
   authz_mode: string,
   config: Answer,
   kernel: Answer,
-  agree: bool
+  agree: bool,
+  neighbours: []Neighbour
 )
 
 method Status() -> (status: Status)

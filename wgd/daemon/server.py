@@ -172,7 +172,11 @@ class Server:
         """Return what Explain answers, None when there is no such client; raise KernelError as `status` does."""
         config = self._config
         asked = question(config, client, to, proto, port)
-        return None if asked is None else explanation(config, asked, *self._gateway.explain(asked))
+        if asked is None:
+            return None
+        self._neighbours.look()
+        answers = explanation(config, asked, *self._gateway.explain(asked))
+        return {**answers, "neighbours": self._neighbours.fields()}
 
     @property
     def _config(self) -> ServerConfig:

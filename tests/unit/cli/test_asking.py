@@ -147,6 +147,7 @@ EXPLANATION = {
     "config": {"verdict": "allow", "rule": "web[0]", "reasons": []},
     "kernel": {"verdict": "allow", "rule": None, "reasons": []},
     "agree": True,
+    "neighbours": [],
 }  # fmt: skip
 NO = {"verdict": "deny", "rule": None, "reasons": ["no rule covers it"]}
 
@@ -239,3 +240,14 @@ def test_without_a_daemon_it_is_4_with_a_plain_word(
     for path in (tmp_path / "none", stale):
         assert main([command, "--socket", str(path)]) == 4
         assert capsys.readouterr() == ("", f"{path}: no wgd-server runs here: systemctl start wgd-server\n")
+
+
+def test_explain_names_what_is_in_the_way(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    docker = {"where": "table ip filter, chain FORWARD", "effect": "its policy drops it", "remedy": "Let it pass"}
+    found = EXPLANATION | {"neighbours": [docker]}
+    asked(daemon, {"parameters": {"explanation": found}}, "explain", "alice", "10.20.0.10")
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        "  in the way: table ip filter, chain FORWARD: its policy drops it",
+        "          Let it pass",
+    ]
