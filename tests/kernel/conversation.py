@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from crossing import Arrival, Letter, Place
-from equivalence_examples import BROADCASTS, CLIENTS, PEERS, TUNNEL_BROADCASTS, Question
+from equivalence_examples import BROADCASTS, CLIENTS, OWN_UNICAST, PEERS, TUNNEL_BROADCASTS, Question
 from packets import SCTP, TCP, Packet
 
-from tests.unit.policy.policy_examples import OWN, TUNNEL
+from tests.unit.policy.policy_examples import OWN
 from wgd.model import ICMP, ICMPV6, Address, AuthzMode, PublicKey, ServerConfig
 from wgd.policy.decide import Decider, Flow, IncomingFlow
 
-UNICAST_OWN = frozenset((*OWN, *map(ip_address, TUNNEL)))
+UNICAST_OWN = frozenset((*OWN_UNICAST[4], *OWN_UNICAST[6]))
 DELIVERED = frozenset((*UNICAST_OWN, *BROADCASTS, *TUNNEL_BROADCASTS, ip_address("255.255.255.255")))
 NOT_CARRIED = tuple(map(ip_network, ("0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/4", "::1/128", "fe80::/10", "ff00::/8")))
 """Where IP itself sends nothing of a client's, whatever a ruleset says."""
@@ -119,6 +119,16 @@ class Expectation:
         if place is None or not (granted or self._observe):
             return None
         return Arrival(place, None if other is Place.GATEWAY else granted)
+
+    def forged_arrival(self, talk: Conversation) -> Arrival | None:
+        """Return where a packet has to arrive that the network sends with another client's address."""
+        asked = talk.question
+        place = place_of(asked.source)
+        client = client_at(asked.source)
+        granted = client is not None and self._allows(IncomingFlow(client, asked.other, asked.proto, asked.client_port))
+        if place is None or not (granted or self._observe):
+            return None
+        return Arrival(place, None if place is Place.GATEWAY else granted)
 
     def _is_granted(self, talk: Conversation, *, from_client: bool) -> bool:
         """Tell whether enforce lets a packet through: what counts is whether the one who began the flow still may."""

@@ -52,6 +52,7 @@ IPV6_UNSPECIFIED = ip_address("::")
 """Nobody has it, and `fib daddr type` calls it what the default route makes of it (ipv6_anycast_destination)."""
 ECHO = {4: ICMP, 6: ICMPV6}
 PROTOCOLS = (TCP, TCP, UDP, UDP, SCTP, UDPLITE, GRE, ESP, EXPERIMENTAL)
+OWN_UNICAST = {4: (OWN[0], ip_address(TUNNEL[0])), 6: (OWN[1], ip_address(TUNNEL[1]))}
 ANCHORS = {
     4: (*map(ip_address, ("10.20.0.9", "10.80.0.2", "10.81.7.0", "10.20.0.255", TUNNEL[0])), OWN[0]),
     6: (*map(ip_address, ("fd20::9", "fd80::2", "fd81::7", "fd20::ffff", TUNNEL[1])), OWN[1]),
@@ -74,9 +75,9 @@ class Question:
     proto: int
     client_port: int
     other_port: int
-    other_begins: bool
-    answer_first: bool
-    options: bool
+    other_begins: bool = False
+    answer_first: bool = False
+    options: bool = False
 
     def __repr__(self) -> str:
         words = ("other_begins", "answer_first", "options")
@@ -174,10 +175,9 @@ SOURCES = {
 }
 
 
-@st.composite
-def questions(draw: st.DrawFn, configs: Iterable[ServerConfig]) -> list[Question]:
-    """Give up to forty flows, each near the edge of some rule in address, protocol and port."""
-    granted = [
+def _granted(configs: Iterable[ServerConfig]) -> list[tuple[PublicKey, AllowRule, bool]]:
+    """Return every entry with a client who has it; True where it is the network that may begin."""
+    return [
         (client, entry, incoming)
         for config in configs
         for found in config.policy.rules
@@ -186,6 +186,12 @@ def questions(draw: st.DrawFn, configs: Iterable[ServerConfig]) -> list[Question
         for incoming, entries in ((False, found.allow), (True, found.allow_from))
         for entry in entries
     ]
+
+
+@st.composite
+def questions(draw: st.DrawFn, configs: Iterable[ServerConfig]) -> list[Question]:
+    """Give up to forty flows, each near the edge of some rule in address, protocol and port."""
+    granted = _granted(configs)
     found: dict[tuple[object, ...], Question] = {}
     for number in range(draw(st.integers(1, 40))):
         question = draw(_question(granted, 20000 + number))
@@ -238,6 +244,22 @@ def _address_near(draw: st.DrawFn, network: Network) -> Address:
 def _port_near(ranges: tuple[PortRange, ...]) -> st.SearchStrategy[int]:
     edges = {edge + step for ports in ranges for edge in (ports.first, ports.last) for step in (-1, 0, 1)}
     return st.sampled_from((*sorted(edges & set(range(65536))), *EDGE_PORTS))
+
+
+@st.composite
+def forged(draw: st.DrawFn, configs: Iterable[ServerConfig]) -> list[Question]:
+    """Give up to six flows that somebody in the network begins with an address that is a client's."""
+    granted = _granted(configs)
+    found = []
+    for number in range(draw(st.integers(0, 6))):
+        asked = draw(_question(granted, 30000 + number))
+        claimed = draw(_CLIENT.filter(lambda client, version=asked.other.version: SOURCES[client, version]))
+        other = draw(st.sampled_from(SOURCES[claimed, asked.other.version]))
+        to = draw(st.sampled_from((asked.source, asked.source, asked.source, *OWN_UNICAST[other.version])))
+        proto = asked.proto if asked.proto in PORT_PROTOCOLS else UDP
+        port = asked.client_port if asked.other_begins else asked.other_port
+        found.append(replace(asked, source=to, other=other, proto=proto, client_port=port, other_port=30000 + number))
+    return [replace(question, other_begins=True) for question in found if question.source != question.other]
 
 
 def _tracked_as(question: Question, number: int) -> tuple[object, ...]:
