@@ -10,15 +10,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgd.errors import KernelError
+from wgd.kernel.route_dump import ROUTE_KINDS, dump_routes
 from wgd.kernel.wireguard import no_kernel_wireguard
-from wgd.model import Address, Network
+from wgd.model import Address
 from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule, Way
 
 IFF_UP = 1
@@ -26,14 +27,6 @@ IFA_F_NOPREFIXROUTE = 0x200
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 FR_ACT_TO_TBL, FR_ACT_PROHIBIT = 1, 8
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-ROUTE_KINDS = {
-    1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast",
-    6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw", 10: "nat",
-}  # fmt: skip
-"""rtnetlink(7), RTN_*."""
-IP6_RT_PRIO_USER = 1024
-"""The metric that the kernel gives an IPv6 route which was added without one (include/uapi/linux/ipv6_route.h)."""
-DEFAULT_ROUTE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 class Links:
@@ -113,10 +106,7 @@ class Links:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of every table and both families, multipath ones once for each next hop."""
-        names = {link.index: link.name for link in self.links()}
-        with _words_of("routes"):
-            messages = [message for family in FAMILIES.values() for message in self._netlink.get_routes(family=family)]
-        return tuple(route for message in messages for route in _routes(message, names))
+        return dump_routes({link.index: link.name for link in self.links()})
 
     def add_route(self, route: Route) -> None:
         """Add a route; there already is success, another route to the same destination is KernelError."""
@@ -225,33 +215,6 @@ def _address(message: Any) -> DeviceAddress:
     local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     flags = message.get_attr("IFA_FLAGS") or 0
     return DeviceAddress(ip_interface(f"{local}/{message['prefixlen']}"), bool(flags & IFA_F_NOPREFIXROUTE))
-
-
-def _routes(message: Any, names: dict[int, str]) -> Iterator[Route]:
-    version = 4 if message["family"] == socket.AF_INET else 6
-    destination = _destination(message.get_attr("RTA_DST"), message["dst_len"], version)
-    table = message.get_attr("RTA_TABLE") or message["table"]
-    kind = ROUTE_KINDS.get(message["type"], str(message["type"]))
-    metric = message.get_attr("RTA_PRIORITY") or 0
-    hops = message.get_attr("RTA_MULTIPATH")
-    for hop in hops or (message,):
-        index = hop["oif"] if hops else message.get_attr("RTA_OIF")
-        gateway = hop.get_attr("RTA_GATEWAY")
-        # A prohibit route of IPv6 reads back with the loopback device, which nobody asked for.
-        device = names.get(index, f"#{index}") if index and kind == "unicast" else None
-        yield Route(
-            destination,
-            table,
-            kind,
-            device,
-            ip_address(gateway) if gateway else None,
-            0 if version == 6 and metric == IP6_RT_PRIO_USER else metric,  # noqa: PLR2004 - the IP version
-            message["proto"],
-        )
-
-
-def _destination(address: str | None, length: int, version: int) -> Network:
-    return DEFAULT_ROUTE[version] if address is None else ip_network(f"{address}/{length}")
 
 
 def _rule(message: Any, version: int) -> RoutingRule:
