@@ -5,7 +5,7 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
-from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
+from tests.unit.policy.policy_examples import CLIENTS, ENDS, allow, rule, server_config
 from wgd.model import AuthzMode, Endpoint, Logging, Peer, PortRange, PublicKey, SecretKey, ServerConfig
 from wgd.plan.gateway import Actual, Desired, Keys, desired
 from wgd.plan.preview import Change, preview
@@ -100,6 +100,17 @@ def test_allow_rules_are_named_with_clients_protocol_and_ports() -> None:
         ("added", "more[1]: alice to 10.0.0.0/8"),
     ]
     assert of("set", found) or of("table", found)
+
+
+def test_what_the_network_may_begin_and_when_a_rule_ends_is_said() -> None:
+    guest = replace(
+        rule(allow("10.20.0.9/32"), name="guest"), allow_from=(allow("10.20.0.5/32", 6, 22),), until=ENDS[0]
+    )
+    found = changes(want(server_config(*CONFIG.policy.rules, guest, logging=True)))
+    assert of("policy", found) == [
+        ("added", "guest[0]: alice to 10.20.0.9/32 until 2100-01-01T00:00:00+00:00"),
+        ("added", "guest.allow_from[0]: 10.20.0.5/32 tcp 22 to alice until 2100-01-01T00:00:00+00:00"),
+    ]
 
 
 def test_a_rule_of_many_clients_names_some_and_counts_the_rest() -> None:
