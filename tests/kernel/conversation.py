@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from crossing import Arrival, Letter, Place
 from equivalence_examples import BROADCASTS, CLIENTS, OWN_UNICAST, PEERS, TUNNEL_BROADCASTS, Question
@@ -134,6 +134,9 @@ class Expectation:
         """Tell whether enforce lets a packet through: what counts is whether the one who began the flow still may."""
         from_gateway = not from_client and place_of(talk.question.other) is Place.GATEWAY
         if not (from_gateway or talk.is_valid(from_client=from_client)):
+            return False
+        # An IPv4 header with options is let through by nobody: they may hold a source route.
+        if talk.question.options and isinstance(talk.question.source, IPv4Address) and not from_gateway:
             return False
         client_begins = talk.client_begun if talk.begun else from_client
         return self._client_may_begin(talk.question) if client_begins else self._other_may_begin(talk.question)

@@ -1,4 +1,4 @@
-"""The grants that are asked for beside the plain ones: those with an end, and what the network may begin.
+"""What is asked for beside the plain grants: those with an end, what the network may begin, and whose a flow is.
 
 Rules with `until` have sets of their own whose elements the kernel drops at that time, daemon or not; `allow_from`
 asks the same questions with the ends exchanged. Neither is ever decided for a whole flow at once: each packet is
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 
 from wgd.model import AllowRule, PublicKey, ServerConfig
 from wgd.policy.compile import (
@@ -72,7 +73,14 @@ def compile_extra(config: ServerConfig) -> Compiled:
                     if chain in chains:
                         elements[f"{asked}{family}"][(addresses,)] = chain
     maps = {name: VerdictMap((ADDRESS_TYPE[int(name[-1])],), found) for name, found in elements.items()}
-    return Compiled(chains, sets, maps)
+    return Compiled(chains, sets | {f"pairs{family}": _pairs(config, family) for family in FAMILIES}, maps)
+
+
+def _pairs(config: ServerConfig, family: int) -> KeySet:
+    """Return the set of every two addresses, or one twice, that belong to one and the same client."""
+    of_peers = (tuple(addresses_of(peer, family)) for peer in config.peers)
+    pairs = frozenset(pair for addresses in of_peers for pair in product(addresses, repeat=2))
+    return KeySet((ADDRESS_TYPE[family],) * 2, pairs)
 
 
 def _grants_by_client(config: ServerConfig) -> dict[PublicKey, Grants]:

@@ -44,10 +44,11 @@ chain prerouting: type filter hook prerouting priority 1000; policy accept;
 chain from_client
     # An invalid packet would leave with its private address, past the host's NAT.
     ct state invalid goto deny
-    ip option lsrr exists goto deny
-    ip option ssrr exists goto deny
+    # Options may hold a source route. nft finds only one of which no hop is gone (ipv4_find_option in nft_exthdr.c
+    # parses as a sender does), and the kernel goes on along any.
+    ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
-    ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    ct state related meta l4proto { icmp, ipv6-icmp } goto related_from_client
     ct state established ct mark & $generations == @generation goto allow_packet
     fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
     # Only what the client began: else its answers would vouch for a flow that the network began and may no longer.
@@ -77,8 +78,7 @@ chain to_gateway
 
 chain to_client
     ct state invalid goto deny
-    ip option lsrr exists goto deny
-    ip option ssrr exists goto deny
+    ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
     ct state related meta l4proto { icmp, ipv6-icmp } goto related
     ct state established ct mark & $generations == @generation goto allow_packet
@@ -89,6 +89,14 @@ chain to_client
     # Only what the network began: the reply to a client's revoked flow is not covered by what may begin here.
     ct direction original ip daddr vmap @from_in4
     ct direction original ip6 daddr vmap @from_in6
+    goto deny
+
+chain related_from_client
+    # A client speaks for its own end of a flow, never for another client's: an error made up by hand would end it.
+    ip saddr . ct original ip saddr @pairs4 goto related
+    ip saddr . ct reply ip saddr @pairs4 goto related
+    ip6 saddr . ct original ip6 saddr @pairs6 goto related
+    ip6 saddr . ct reply ip6 saddr @pairs6 goto related
     goto deny
 
 chain related

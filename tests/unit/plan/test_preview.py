@@ -63,7 +63,10 @@ def test_a_peer_that_comes_brings_its_routes() -> None:
         ("added", "unicast 10.80.0.9/32 in table 7780"),
         ("added", "prohibit 10.80.0.9/32 in table 7781"),
     ]
-    assert of("set", found) == [("changed", "set clients4: 1 elements come, 0 go")]
+    assert of("set", found) == [
+        ("changed", "set clients4: 1 elements come, 0 go"),
+        ("changed", "set pairs4: 1 elements come, 0 go"),
+    ]
 
 
 def test_a_peer_that_goes_is_named_as_it_was() -> None:

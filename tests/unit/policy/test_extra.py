@@ -60,8 +60,10 @@ def test_every_set_of_a_rule_with_an_end_has_that_end_and_no_other_has_one(
     config: ServerConfig, only: int | None
 ) -> None:
     rules = tuple(replace(found, until=only) for found in config.policy.rules)
-    found = compile_extra(replace(config, policy=Policy(rules))).sets.values()
-    assert {key_set.until for key_set in found} <= {only}
+    sets = compile_extra(replace(config, policy=Policy(rules))).sets
+    found = sets.values()
+    assert {key_set.until for key_set in found} <= {only, None}
+    assert only is None or {name for name, found in sets.items() if found.until is None} == {"pairs4", "pairs6"}
 
 
 def test_rules_with_different_ends_do_not_share_a_set() -> None:
@@ -161,6 +163,17 @@ def test_only_a_rule_that_has_ended_is_told_of_and_at_its_place() -> None:
     assert str(problem) == "server.yaml:1: policy.rules[1].until: is in the past: the rule grants nothing"
 
 
+def test_addresses_are_paired_within_a_client_and_never_across_clients() -> None:
+    config = server_config()
+    for family in (4, 6):
+        pairs = compile_extra(config).sets[f"pairs{family}"].elements
+        for peer in config.peers:
+            mine = {(int(n[0]), int(n[-1])) for n in peer.allowed_ips if n.version == family}
+            for one, other in pairs:
+                assert (one in mine) == (other in mine)
+        assert len(pairs) == {4: 1 + 1 + 3**2, 6: 1 + 1}[family], "nested networks are one"
+
+
 def test_equal_grants_share_one_policy() -> None:
     config = server_config(
         Rule("both", CLIENTS[:2], (), allow_from=(allow("10.20.0.0/24"),)),
@@ -170,5 +183,5 @@ def test_equal_grants_share_one_policy() -> None:
 
 def test_networks_of_either_family_stay_in_theirs() -> None:
     config = server_config(incoming(allow("::/0")))
-    assert {name for name in compile_extra(config).sets if name.endswith("4")} == set()
+    assert {name for name in compile_extra(config).sets if name.endswith("4")} == {"pairs4"}
     assert ip_network("::/0").version == 6
