@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from typing import Any
@@ -18,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from wgd.errors import KernelError
 from wgd.kernel.route_dump import ROUTE_KINDS, dump_routes
+from wgd.kernel.routes import add_routes, remove_routes
 from wgd.kernel.wireguard import no_kernel_wireguard
 from wgd.model import Address
 from wgd.plan.state import DeviceAddress, Link, Route, RoutingRule, Way
@@ -115,6 +116,14 @@ class Links:
     def remove_route(self, route: Route) -> None:
         """Remove a route."""
         self._route("del", route)
+
+    def add_routes(self, routes: Iterable[Route]) -> None:
+        """Add many routes; raise KernelError at the first that is refused, with those before it added."""
+        add_routes(routes)
+
+    def remove_routes(self, routes: Iterable[Route]) -> None:
+        """Remove many routes; raise KernelError at the first that is refused, with those before it removed."""
+        remove_routes(routes)
 
     def _route(self, command: str, route: Route) -> None:
         fields: dict[str, Any] = {"scope": RT_SCOPE_UNIVERSE}

@@ -30,6 +30,8 @@ from wgd.policy.ruleset import (
 
 TABLE = "inet wgd"
 DELETE_TABLE = f"delete table {TABLE}"
+# With a size the kernel takes its fastest kind of set (nft_set_hash.c): every packet looks into this one.
+ADD_GENERATION_SET = f"add set {TABLE} {GENERATION_SET} {{ type mark; size 2; }}"
 Value = TypeVar("Value")
 
 
@@ -108,7 +110,7 @@ def _new(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> list[tupl
 
 def _everything(desired: Ruleset, now: float) -> Iterator[str]:
     """Add a whole table."""
-    yield f"add set {TABLE} {GENERATION_SET} {{ type mark; }}"
+    yield ADD_GENERATION_SET
     yield from _add(desired, Ruleset(), desired.generation, now)
     yield from _put_in_force(desired.generation)
 
@@ -121,7 +123,7 @@ def _put_in_force(generation: int) -> Iterator[str]:
 def _withdraw(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     """Take the generation out of force, whatever somebody has put there."""
     if _changes_generation(desired, actual):
-        yield f"add set {TABLE} {GENERATION_SET} {{ type mark; }}"
+        yield ADD_GENERATION_SET
         yield f"flush set {TABLE} {GENERATION_SET}"
 
 

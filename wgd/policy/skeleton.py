@@ -33,8 +33,8 @@ from wgd.policy.ruleset import GENERATION_MASK, GENERATION_WORD, Chain
 FIXED_CHAINS = """
 chain prerouting: type filter hook prerouting priority 1000; policy accept;
     meta mark set meta mark & $others
-    iifname "lo" accept
     iifname $interface goto from_client
+    iifname "lo" accept
     # A host that claims a client's address would make the client's own packets look like replies.
     ip saddr @clients4 goto spoofed
     ip6 saddr @clients6 goto spoofed
@@ -42,6 +42,9 @@ chain prerouting: type filter hook prerouting priority 1000; policy accept;
     ip6 daddr @clients6 goto to_client
 
 chain from_client
+    # Most packets end here. A plain header has no source routing, and what is established is not invalid.
+    meta nfproto ipv4 ct state established ct mark & $generations == @generation ip hdrlength 5 goto allow_packet
+    meta nfproto ipv6 ct state established ct mark & $generations == @generation ip6 nexthdr $plain goto allow_packet
     # An invalid packet would leave with its private address, past the host's NAT.
     ct state invalid goto deny
     # Options may hold a source route. nft finds only one of which no hop is gone (ipv4_find_option in nft_exthdr.c
@@ -77,6 +80,9 @@ chain to_gateway
     goto deny
 
 chain to_client
+    # Most packets end here. A plain header has no source routing, and what is established is not invalid.
+    meta nfproto ipv4 ct state established ct mark & $generations == @generation ip hdrlength 5 goto allow_packet
+    meta nfproto ipv6 ct state established ct mark & $generations == @generation ip6 nexthdr $plain goto allow_packet
     ct state invalid goto deny
     ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
@@ -146,14 +152,23 @@ chain spoofed
     observe| accept
 
 chain forward: type filter hook forward priority filter; policy accept;
-    enforce| iifname $interface meta mark & $bit == 0 drop
-    enforce| oifname $interface meta mark & $bit == 0 drop
-    oifname $interface tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
-    iifname $interface tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
+    # Few rules for what is authorised: every packet of every flow comes by here.
+    meta mark & $bit == 0 jump unmarked
+    tcp flags & (syn|rst) == syn jump clamp
+
+chain unmarked
+    enforce| iifname $interface drop
+    enforce| oifname $interface drop
     held4| meta nfproto ipv4 iifname != $interface oifname != $interface drop
     held6| meta nfproto ipv6 iifname != $interface oifname != $interface drop
+    return
+
+chain clamp
+    oifname $interface tcp option maxseg size set rt mtu
+    iifname $interface tcp option maxseg size set rt mtu
 
 chain log_forward: type filter hook forward priority 1000; policy accept;
+    ct state established accept
     # `ct state new` alone matches each retransmission and each datagram before the first reply.
     log| iifname $interface ct state new ct status ! confirmed goto log_open
     log| oifname $interface ct state new ct status ! confirmed goto log_open
@@ -246,6 +261,7 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         "generations": f"0x{GENERATION_MASK:08x}",
         "other_ct_marks": f"0x{ALL_BITS & ~GENERATION_MASK:08x}",
         "generation": GENERATION_WORD,
+        "plain": PLAIN_NEXT_HEADERS,
         "tunnel4": ", ".join(tunnel[4]),
         "tunnel6": ", ".join(tunnel[6]),
     }

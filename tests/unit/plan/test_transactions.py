@@ -58,8 +58,8 @@ def test_a_fixed_chain_is_rewritten_whole_in_one_transaction() -> None:
     config = server_config()
     (text,) = transactions(desired_ruleset(config, frozenset({4})), desired_ruleset(config, NONE_HELD))
     first, *rest = text.splitlines()
-    assert first == "flush chain inet wgd forward"
-    assert all(line.startswith("add rule inet wgd forward ") for line in rest)
+    assert first == "flush chain inet wgd unmarked"
+    assert all(line.startswith("add rule inet wgd unmarked ") for line in rest)
 
 
 def test_an_element_is_all_that_changes_with_a_client() -> None:

@@ -33,10 +33,8 @@ def test_observe_drops_nothing_but_what_promise_11_and_redirects_ask_for(deny_wi
 @LOGGING
 def test_enforce_drops_what_nobody_marked_in_forward_and_input(*, logging: bool) -> None:
     found = chains(server_config(logging=logging))
-    assert found["forward"].rules[:2] == (
-        'iifname "wgd0" meta mark & 0x10000000 == 0 drop',
-        'oifname "wgd0" meta mark & 0x10000000 == 0 drop',
-    )
+    assert found["forward"].rules[0] == "meta mark & 0x10000000 == 0 jump unmarked"
+    assert found["unmarked"].rules[:2] == ('iifname "wgd0" drop', 'oifname "wgd0" drop')
     assert found["input_free"].rules[-1] == "drop"
     assert found["deny"].rules[-1] == "counter drop"
 
@@ -96,7 +94,7 @@ def test_masquerade_is_for_the_clients_traffic_alone_and_in_enforce_for_what_is_
 
 @pytest.mark.parametrize("held", [(), (4,), (6,), (4, 6)])
 def test_only_a_family_whose_switch_wgd_holds_is_closed_to_others(held: tuple[int, ...]) -> None:
-    closed = [line for line in chains(server_config(), *held)["forward"].rules if "nfproto" in line]
+    closed = [line for line in chains(server_config(), *held)["unmarked"].rules if "nfproto" in line]
     names = {4: "ipv4", 6: "ipv6"}
     assert closed == [
         f'meta nfproto {names[family]} iifname != "wgd0" oifname != "wgd0" drop' for family in sorted(held)
