@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from pathlib import Path
 
 from wgd.model import (
     AllowRule,
@@ -68,4 +69,42 @@ def config(clients: int, policies: int, rules: int) -> ServerConfig:
             tuple(Rule(f"p{policy}", tuple(keys[policy::policies]), allow(policy, rules)) for policy in range(policies))
         ),
         logging=Logging(enabled=True),
+    )
+
+
+def write(folder: Path, found: ServerConfig, key_file: Path) -> Path:
+    """Write a config as YAML, its policies by group, and return the main file's path."""
+    names = {peer.public_key: peer.name for peer in found.peers}
+    lines = [
+        "interface:",
+        "  name: wgd0",
+        f"  address: [{', '.join(repr(str(address)) for address in found.interface.address)}]",
+        f"  listen_port: {found.interface.listen_port}",
+        f"  private_key_file: {key_file}",
+        f"authz_mode: {found.authz_mode.value}",
+        "logging_enabled: true",
+        f"logging: {{path: {folder}/events.jsonl}}",
+        "peers:",
+    ]
+    for peer in found.peers:
+        networks = ", ".join(repr(str(network)) for network in peer.allowed_ips)
+        lines.append(f"  - {{name: {peer.name}, public_key: {peer.public_key}, allowed_ips: [{networks}]}}")
+    lines += ["policy:", "  groups:"]
+    for rule in found.policy.rules:
+        lines.append(f"    {rule.name}: [{', '.join(names[key] for key in rule.clients)}]")
+    lines.append("  rules:")
+    for rule in found.policy.rules:
+        lines += [f"    - name: {rule.name}", f"      client_id: group:{rule.name}", "      allow:"]
+        lines += [f"        - {{to: '{a.to.network_address}', proto: udp, ports: [{a.ports[0]}]}}" for a in rule.allow]
+    main = folder / "server.yaml"
+    main.write_text("\n".join(lines) + "\n")
+    (folder / "server.d").mkdir(exist_ok=True)
+    return main
+
+
+def write_one(folder: Path, port: int) -> None:
+    """Write the drop-in file that gives one client a rule of its own."""
+    (folder / "server.d" / "one.yaml").write_text(
+        "policy:\n  rules:\n    - name: one\n      client_id: c77\n      allow:\n"
+        f"        - {{to: 172.31.0.1, proto: tcp, ports: [{port}]}}\n"
     )
