@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -53,7 +54,7 @@ def command(*words: str) -> str:
 
 
 def go_to(nft: Nft, desired: Ruleset) -> None:
-    nft.apply(transactions(desired, nft.read()))
+    nft.apply(transactions(desired, nft.read(), time.time()))
 
 
 @real_kernel
@@ -64,11 +65,11 @@ def test_from_any_ruleset_to_any_other_the_kernel_ends_with_what_was_wanted(
     namespace.delete()
     first, second = desired_ruleset(before, held_before), desired_ruleset(after, held_after)
     go_to(namespace, first)
-    assert namespace.read() == first
+    assert differences(first, namespace.read(), time.time()) == ()
     go_to(namespace, second)
     actual = namespace.read()
-    assert differences(second, actual) == ()
-    assert transactions(second, actual) == ()
+    assert differences(second, actual, time.time()) == ()
+    assert transactions(second, actual, time.time()) == ()
 
 
 def test_there_is_no_ruleset_where_nobody_made_one(nft: Nft) -> None:
@@ -144,7 +145,7 @@ def test_a_change_of_one_clients_rule_touches_no_chain_of_the_others(nft: Nft) -
     before = desired_ruleset(server_config(others, rule(allow("10.20.0.1/32", 6, 80))), frozenset())
     after = desired_ruleset(server_config(others, rule(allow("10.20.0.1/32", 6, 81))), frozenset())
     go_to(nft, before)
-    texts = transactions(after, nft.read())
+    texts = transactions(after, nft.read(), time.time())
     kept = before.chains.keys() & after.chains.keys()
     assert len(kept) > len(after.chains) / 2
     assert kept.isdisjoint(word for text in texts for line in text.splitlines() for word in line.split()[:5])
