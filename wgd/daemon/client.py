@@ -104,8 +104,6 @@ class Client:
             if server is not None:
                 self._reach.look_after(server)
         except WgdError as error:
-            # What the attempt itself changed is no reason for another.
-            self._connection.monitor.discard()
             if str(error) != self._failing:
                 log.error("%s", error)
             self._failing = str(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from wgd.daemon.gateway import Gateway
-from wgd.errors import WgdError
+from wgd.errors import KernelError, WgdError
 from wgd.kernel.monitor import Notice, Subject
 from wgd.plan.gateway import ALL_PARTS, Difference, Part
 
@@ -79,7 +79,7 @@ class Drift:
         drifted = self._gateway.differences(parts)
         try:
             if drifted:
-                self._repair(drifted)
+                self._repair(drifted, parts)
         finally:
             self.tell()
         return bool(drifted)
@@ -89,12 +89,17 @@ class Drift:
         for difference, action, count in self._reports.due(time.monotonic()):
             self._tell(difference, action, count)
 
-    def _repair(self, drifted: tuple[Difference, ...]) -> None:
+    def _repair(self, drifted: tuple[Difference, ...], parts: frozenset[Part]) -> None:
+        # With a link or its last address go its routes and, where it is made anew, all that it had.
+        lost_link = any(difference.object in ("link", "address") for difference in drifted)
+        repaired = ALL_PARTS if lost_link else parts
         try:
-            self._gateway.repair()
+            try:
+                self._gateway.repair(repaired)
+            except KernelError:
+                # Somebody may have changed it again before it was read back.
+                self._gateway.repair(repaired)
         except WgdError:
-            # What the attempt itself changed is no reason for another.
-            self._gateway.monitor.discard()
             self._reports.add(drifted, "failed", time.monotonic())
             raise
         self._reports.add(drifted, "restored", time.monotonic())
@@ -103,7 +108,8 @@ class Drift:
 def parts_of(notices: Iterable[Notice], interface: str, tables: frozenset[int]) -> frozenset[Part]:
     """Return which parts notifications are about, for a gateway with this interface and these routing tables.
 
-    A link that goes down takes its routes with it, IPv4's without a word (fib_disable_ip in net/ipv4/fib_frontend.c).
+    A link that goes down takes its routes with it, and so does its last address, IPv4's without a word (fib_disable_ip
+    in net/ipv4/fib_frontend.c).
     """
     parts: set[Part] = set()
     for subject, scope in notices:
@@ -114,10 +120,10 @@ def parts_of(notices: Iterable[Notice], interface: str, tables: frozenset[int]) 
                 parts.add(Part.RULES)
             case Subject.ROUTE if scope in tables:
                 parts.add(Part.ROUTES)
-            case Subject.LINK if scope == interface:
-                parts |= {Part.LINK, Part.ROUTES}
-            case Subject.LINK | Subject.ADDRESS:
+            case Subject.LINK if scope != interface:
                 parts.add(Part.LINK)
+            case Subject.LINK | Subject.ADDRESS:
+                parts |= {Part.LINK, Part.ROUTES}
             case Subject.FORWARDING:
                 parts.add(Part.FORWARDING)
             case Subject.LOST:

@@ -34,6 +34,19 @@ from wgd.plan.state import PROTOCOL, Device, Way
 
 log = logging.getLogger(__name__)
 
+STEPS = {
+    "forwarding that is not wanted any more": Part.FORWARDING,
+    "ruleset": Part.RULESET,
+    "routing rules": Part.RULES,
+    "prohibit routes": Part.ROUTES,
+    "peers": Part.DEVICE,
+    "link": Part.LINK,
+    "addresses": Part.LINK,
+    "routes": Part.ROUTES,
+    "forwarding": Part.FORWARDING,
+}
+"""The steps to a config and what each of them is about."""
+
 
 class Gateway:
     """One gateway interface with its peers, locks and forwarding, in the network namespace of this process."""
@@ -107,14 +120,20 @@ class Gateway:
         """Return in what the kernel differs from what the gateway last set; only `parts` are read."""
         if self.desired is None:
             return ()
+        if Part.RULESET in parts and self._table.is_as_trusted():
+            parts -= {Part.RULESET}
         actual = self._actual(self.desired, parts)
-        return plan.differences(self.desired, actual, self._originals(), time.time(), parts)
+        found = plan.differences(self.desired, actual, self._originals(), time.time(), parts)
+        if Part.RULESET in parts and not found:
+            self._table.trust(actual.ruleset)
+        return found
 
-    def repair(self) -> None:
-        """Put back what is missing."""
+    def repair(self, parts: frozenset[Part] = ALL_PARTS) -> None:
+        """Put back what is missing of `parts`; only they are read and set."""
         if self.desired is not None:
-            self._tunnel.open(self.desired.config.interface, self.desired.device)
-            self.desired = self._apply(self.desired, self.desired)
+            if Part.LINK in parts:
+                self._tunnel.open(self.desired.config.interface, self.desired.device)
+            self.desired = self._apply(self.desired, self.desired, parts)
 
     def preview(self, desired: Desired) -> tuple[Change, ...]:
         """Return what `reload` would change, in words; changes nothing."""
@@ -175,22 +194,25 @@ class Gateway:
         found = self._tunnel.memory.found
         return dict(found.settings) if found is not None else {}
 
-    def _apply(self, desired: Desired, before: Desired | None) -> Desired:
-        """Set everything, read it back, and return it with the ruleset's generation."""
+    def _apply(self, desired: Desired, before: Desired | None, parts: frozenset[Part] = ALL_PARTS) -> Desired:
+        """Set `parts`, read them back, and return `desired` with the ruleset's generation."""
         for name, step in self._steps(desired, before):
             try:
-                step()
+                if STEPS[name] in parts:
+                    step()
             except SubjectError as error:
                 raise type(error)(error.subject, f"{error.reason} (while setting the {name})") from error
         desired = replace(desired, ruleset=self._table.applied)
-        # What was notified so far is in what is read now: what we do ourselves makes nobody look again.
-        self.monitor.discard()
-        actual = self._actual(desired)
-        left = plan.differences(desired, actual, self._originals(), time.time())
+        if parts == ALL_PARTS:
+            # What was notified so far is in what is read now: what we do ourselves makes nobody look again.
+            self.monitor.discard()
+        actual = self._actual(desired, parts)
+        left = plan.differences(desired, actual, self._originals(), time.time(), parts)
         if left:
             listed = ", ".join(f"{difference.object} {difference.detail}" for difference in left[:3])
             raise KernelError(desired.device.name, f"the kernel does not hold what was set: {listed}")
-        self._table.trust(actual.ruleset)
+        if Part.RULESET in parts:
+            self._table.trust(actual.ruleset)
         return desired
 
     def _steps(self, desired: Desired, before: Desired | None) -> Iterator[tuple[str, Callable[[], None]]]:

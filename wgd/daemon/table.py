@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from wgd.kernel.conntrack import forget_generations
 from wgd.kernel.nft import Dropped, Nft
+from wgd.kernel.nft_number import ruleset_number
 from wgd.plan.ruleset import DELETE_TABLE, next_generation, transactions
 from wgd.plan.tampering import Known, distrust, known
 from wgd.policy.ruleset import Ruleset
@@ -28,18 +29,29 @@ class Table:
         self._nft = Nft()
         self.applied = Ruleset()
         self._known: Known | None = None
+        self._read_at = self._trusted_at = 0
 
     def read(self) -> Ruleset | None:
         """Return the table as the kernel holds it, or None when there is none.
 
         A chain whose rules are not those of the table that was trusted last is unlike any chain that is wanted.
         """
+        self._read_at = ruleset_number()
         actual = self._nft.read()
         return actual if self._known is None else distrust(actual, self._known)
 
     def trust(self, actual: Ruleset | None) -> None:
-        """Take what was read for what was set: the rules in it are those that `read` expects from now on."""
+        """Take what was read last for what was set: the rules in it are those that `read` expects from now on."""
         self._known = known(actual)
+        self._trusted_at = self._read_at
+
+    def is_as_trusted(self) -> bool:
+        """Tell, without reading the table, whether nobody has changed any since the one that was trusted last.
+
+        False where that is not known: sets with an end change by themselves.
+        """
+        ends = any(key_set.until is not None for key_set in self.applied.sets.values())
+        return self._known is not None and not ends and ruleset_number() == self._trusted_at
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""

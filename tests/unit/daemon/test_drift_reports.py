@@ -18,20 +18,18 @@ class Gateway:
     def __init__(self, *drifted: Difference, broken: bool = False) -> None:
         self.drifted, self.broken = drifted, broken
         self.done: list[object] = []
-        self.monitor = self
+        self.fights = 0
 
     def differences(self, parts: frozenset[Part]) -> tuple[Difference, ...]:
         self.done.append(parts)
         return self.drifted
 
-    def repair(self) -> None:
-        self.done.append("repair")
-        if self.broken:
+    def repair(self, parts: frozenset[Part]) -> None:
+        self.done.append(("repair", parts))
+        if self.broken or self.fights:
+            self.fights -= 1
             raise KernelError("wgd0", "Operation not permitted")
         self.drifted = ()
-
-    def discard(self) -> None:
-        self.done.append("discard")
 
 
 @pytest.fixture
@@ -52,15 +50,29 @@ def test_what_is_as_it_was_set_is_left_alone(told: list[tuple[Difference, str, i
 def test_what_somebody_changed_is_put_back_and_told(told: list[tuple[Difference, str, int]]) -> None:
     gateway = Gateway(TABLE)
     assert drift(gateway, told).check(frozenset({Part.RULESET})) is True
-    assert gateway.done == [{Part.RULESET}, "repair"]
+    assert gateway.done == [{Part.RULESET}, ("repair", {Part.RULESET})]
     assert told == [(TABLE, "restored", 1)]
+
+
+def test_what_somebody_changes_again_meanwhile_is_put_back_again(told: list[tuple[Difference, str, int]]) -> None:
+    gateway = Gateway(TABLE)
+    gateway.fights = 1
+    assert drift(gateway, told).check() is True
+    assert told == [(TABLE, "restored", 1)]
+
+
+@pytest.mark.parametrize("what", ["link", "address"])
+def test_with_a_link_everything_is_put_back(told: list[tuple[Difference, str, int]], what: str) -> None:
+    gateway = Gateway(Difference(what, "is missing"))
+    drift(gateway, told).check(frozenset({Part.LINK}))
+    assert gateway.done[-1] == ("repair", ALL_PARTS)
 
 
 def test_what_cannot_be_put_back_is_told_and_raised(told: list[tuple[Difference, str, int]]) -> None:
     gateway = Gateway(TABLE, broken=True)
     with pytest.raises(KernelError):
         drift(gateway, told).check()
-    assert gateway.done == [ALL_PARTS, "repair", "discard"]
+    assert gateway.done == [ALL_PARTS, ("repair", ALL_PARTS), ("repair", ALL_PARTS)]
     assert told == [(TABLE, "failed", 1)]
 
 
@@ -125,7 +137,7 @@ def test_what_was_calm_for_long_is_told_at_once_again() -> None:
         (Notice(Subject.ROUTE, 254), set()),
         (Notice(Subject.LINK, "wgd0"), {Part.LINK, Part.ROUTES}),
         (Notice(Subject.LINK, "eth0"), {Part.LINK}),
-        (Notice(Subject.ADDRESS), {Part.LINK}),
+        (Notice(Subject.ADDRESS), {Part.LINK, Part.ROUTES}),
         (Notice(Subject.FORWARDING), {Part.FORWARDING}),
         (Notice(Subject.LOST), ALL_PARTS - {Part.DEVICE}),
     ],
