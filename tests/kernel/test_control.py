@@ -68,6 +68,26 @@ def call(world, method):
     return control.ask(socket_of(world), f"io.wgd.Server.{method}", {}, 30)
 
 
+def raw_call(world, method, group):
+    """Call a method as nobody with that group, by a program that needs nothing but Python; return the whole answer."""
+    program = (
+        "import json, socket, sys\n"
+        "try:\n"
+        "    connection = socket.socket(socket.AF_UNIX)\n"
+        "    connection.connect('/run/wgd-server/control')\n"
+        "    connection.sendall(sys.argv[1].encode() + bytes(1))\n"
+        "    answer = b''\n"
+        "    while not answer.endswith(bytes(1)):\n"
+        "        answer += connection.recv(65536)\n"
+        "    print(answer[:-1].decode())\n"
+        "except OSError as error:\n"
+        "    print(json.dumps({'error': str(error)}))\n"
+    )
+    nobody = ("setpriv", "--reuid=65534", f"--regid={group}", "--clear-groups")
+    message = json.dumps({"method": f"io.wgd.Server.{method}"})
+    return json.loads(world.gateway(*nobody, PYTHON, "-c", program, message))
+
+
 def status(world):
     return call(world, "Status")["status"]
 
@@ -283,6 +303,15 @@ class TestExplain:
 class TestSocket:
     def test_is_for_owner_and_group_alone(self, first):
         assert socket_of(first).stat().st_mode & 0o777 == 0o660
+
+    def test_lets_its_group_read_and_change_nothing(self, first):
+        assert "parameters" in raw_call(first, "Status", group=0)
+        refused = raw_call(first, "Reload", group=0)
+        assert refused["error"] == "org.varlink.service.PermissionDenied"
+        assert "parameters" in raw_call(first, "Plan", group=0)
+
+    def test_lets_nobody_else_in(self, first):
+        assert "Permission denied" in raw_call(first, "Status", group=65534)["error"]
 
     def test_of_a_killed_daemon_is_replaced(self, first):
         first.daemon.kill()
