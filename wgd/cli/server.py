@@ -13,7 +13,8 @@ from pathlib import Path
 
 from wgd.cli import ask, common
 from wgd.cli.common import Exit
-from wgd.config.server import load_server
+from wgd.config.drafts import Fragment
+from wgd.config.server import SourceFile, join, read_fragment
 from wgd.errors import ConfigError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import read_server_sources
@@ -28,12 +29,34 @@ LAST_PORT, LAST_PROTOCOL = 65535, 255
 EXPLAIN = "tell whether a client may reach something, by the config and by what the kernel holds, and by which rule"
 
 
-def load(path: Path) -> ServerConfig:
-    """Return the config of a file and its drop-ins; raise ConfigError with every problem, failed policy tests too.
+class Loader:
+    """Reads the config of a file and its drop-ins whenever it is called; a file that is as it was is not parsed again.
 
-    Rules that have ended are told as warnings.
+    Raises ConfigError with every problem, failed policy tests too. Rules that have ended are told as warnings.
     """
-    config = load_server(read_server_sources(path))
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fragments: dict[SourceFile, Fragment] = {}
+
+    def __call__(self) -> ServerConfig:
+        """Return the config as the files are now."""
+        known = self._fragments
+        # By content, not by date: a date can be set back, and reading takes little beside parsing.
+        self._fragments = {
+            source: known[source] if source in known else read_fragment(source)
+            for source in read_server_sources(self._path)
+        }
+        return checked(join(list(self._fragments.values())))
+
+
+def load(path: Path) -> ServerConfig:
+    """Return the config of a file and its drop-ins, as `Loader` does."""
+    return Loader(path)()
+
+
+def checked(config: ServerConfig) -> ServerConfig:
+    """Return `config` if it passes its policy tests, else raise ConfigError; warn of rules that have ended."""
     failed = tuple(failed_tests(config))
     if failed:
         raise ConfigError(failed)
@@ -178,7 +201,7 @@ def run(path: Path) -> Exit:
     # Only here: what a daemon needs takes several times longer to import than `check` to run.
     from wgd.daemon.server import Server  # noqa: PLC0415 - see above
 
-    return common.run(lambda: Server(lambda: load(path)))
+    return common.run(lambda: Server(Loader(path)))
 
 
 if __name__ == "__main__":
