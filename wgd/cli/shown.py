@@ -50,7 +50,7 @@ def status(found: Mapping[str, Any], *, colour: bool) -> str:
     now = time.time()
     rows = list(_summary(found, paint, now))
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:>{width}}: {text}" for name, text in rows]
+    lines = [f"{name:>{width}}{':' if name else ' '} {text}" for name, text in rows]
     return "\n".join((*lines, "", *_peers(found["peers"], paint, now))) + "\n"
 
 

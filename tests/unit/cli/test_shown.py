@@ -84,15 +84,15 @@ class TestStatus:
         [
             ({"authz_mode": "observe"}, "mode: observe: nothing is dropped"),
             ({"event_log": LOG | {"lost": 3}}, "event log: /log: 9 events, 3 lost"),
-            ({"event_log": LOG | {"overruns": 2}}, ": 2 times the kernel's queue was full"),
-            ({"event_log": LOG | {"refused": "no space"}}, ": no space"),
+            ({"event_log": LOG | {"overruns"2}}, ": 2 times the kernel's queue was full"),
+            ({"event_log": LOG | {"refused": "no space"}}, "no space"),
             ({"drift_restored": 2, "drift_failed": 1}, "drift: 2 changes of others put back, 1 times it could not be"),
             ({"confirm_seconds": 12}, "reload: goes back in 12 s unless confirmed"),
             (
                 {"neighbours": [{"where": "table ip filter", "effect": "drops it", "remedy": "Let it pass"}]},
                 "in the way: table ip filter: drops it",
             ),
-            ({"neighbours": [{"where": "here", "effect": "drops it", "remedy": "Let it pass"}]}, ": Let it pass"),
+            ({"neighbours": [{"where": "here", "effect": "drops it", "remedy": "Let it pass"}]}, "Let it pass"),
             ({"failing": "wgd0: is gone"}, "failing: wgd0: is gone"),
             (
                 {"interface": {"name": "wgd0", "addresses": [], "listen_port": None, "mtu": None, "up": False}},
@@ -112,7 +112,7 @@ class TestStatus:
             for number in range(8)
         ]
         found = [line for line in lines(drift_restored=8, drift=drifts) if "number" in line]
-        assert found[-1] == ": restored 5 s ago: rule number 7"
+        assert found[-1] == "restored 5 s ago: rule number 7"
         assert len(found) == shown.LAST_DRIFTS
 
     def test_has_no_escape_where_colour_is_not_wanted_and_aligns_alike_where_it_is(self) -> None:
