@@ -101,6 +101,15 @@ class TestForeignMarks:
             assert not marked.alice.gets(World.OTHER[family])
             assert not reaches(marked.lan, marked.alice, alice(family), PORT)
 
+    def test_do_not_pass_for_an_authorisation_in_observe(self, marked):
+        go_to(marked, mode="observe")
+        for family in (0, 1):
+            with udp(marked.alice, marked.lan, World.OTHER[family], PORT) as flow:
+                assert flow is not None
+                port = flow.near.getsockname()[1]
+            opened = marked.event(event="open", src_port=port, dst_ip=World.OTHER[family], dst_port=PORT)
+            assert opened["verdict"] == "would_deny"
+
     def test_open_everything_where_nobody_clears_them(self, marked):
         """The control: with our table gone, the mark is all that the second lock sees."""
         marked.daemon.kill()

@@ -117,7 +117,7 @@ def test_what_somebody_changes_by_hand_is_found_and_put_back(nft: Nft, tamper: s
     desired = desired_ruleset(server_config(rule(allow("10.20.0.0/24", 6, 80))), frozenset())
     go_to(nft, desired)
     command(tamper)
-    assert differences(desired, nft.read()) == (changed,)
+    assert differences(desired, nft.read(), time.time()) == (changed,)
     go_to(nft, desired)
     assert nft.read() == desired
 
@@ -126,7 +126,7 @@ def test_a_flushed_ruleset_is_found_as_a_missing_table(nft: Nft) -> None:
     desired = desired_ruleset(server_config(), frozenset())
     go_to(nft, desired)
     command("flush ruleset")
-    assert differences(desired, nft.read()) == ("table",)
+    assert differences(desired, nft.read(), time.time()) == ("table",)
 
 
 def test_two_rules_that_overlap_in_every_way_load(nft: Nft) -> None:
