@@ -9,7 +9,8 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, NamedTuple
 
 import nftables
@@ -193,7 +194,10 @@ def _interval(value: Any) -> Interval:
 def _number(value: int | str) -> int:
     if isinstance(value, int):
         return value
-    return int(value) if value.isdigit() else int(ip_address(value))
+    if value.isdigit():
+        return int(value)
+    # ipaddress takes five times as long, for the tens of thousands of addresses of a large table.
+    return int.from_bytes(inet_pton(AF_INET6 if ":" in value else AF_INET, value), "big")
 
 
 def _target(verdict: Any) -> str:
