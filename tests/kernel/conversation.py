@@ -109,6 +109,8 @@ class Expectation:
     def __init__(self, config: ServerConfig) -> None:
         self._decider = Decider(config)
         self._now = time.time()
+        entries = [entry for found in config.policy.rules for entry in found.allow]
+        self._ports = {0, *(ports.first for entry in entries for ports in entry.ports)}
         self._observe = config.authz_mode is AuthzMode.OBSERVE
 
     def arrival(self, talk: Conversation, *, from_client: bool) -> Arrival | None:
@@ -119,6 +121,14 @@ class Expectation:
         if place is None or not (granted or self._observe):
             return None
         return Arrival(place, None if other is Place.GATEWAY else granted)
+
+    def error_arrival(self, talk: Conversation) -> Arrival | None:
+        """Return where an ICMP error has to arrive that the network sends about the client's packet."""
+        asked = talk.question
+        granted = talk.client_begun and any(
+            self._allows(Flow(asked.client, asked.other, asked.proto, port)) for port in self._ports
+        )
+        return Arrival(Place.CLIENTS, granted) if granted or self._observe else None
 
     def forged_arrival(self, talk: Conversation) -> Arrival | None:
         """Return where a packet has to arrive that the network sends with another client's address."""

@@ -73,10 +73,18 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Letter:
-    """A packet and where it begins its way."""
+    """A packet and where it begins its way. `error`: not the packet, but an ICMP error about it."""
 
     place: Place
     packet: Packet
+    error: bool = False
+
+    def to_bytes(self, number: int) -> bytes:
+        """Return what is sent, with the number by which it is known again."""
+        return self.packet.error_bytes(number) if self.error else self.packet.to_bytes(number)
+
+    def __str__(self) -> str:
+        return f"error about {self.packet}" if self.error else str(self.packet)
 
 
 class Crossing:
@@ -155,7 +163,7 @@ class Crossing:
         """Send all letters and return where each arrived, None for nowhere."""
         numbered = {next(self._numbers): letter for letter in (*letters, *self._last)}
         for number, letter in numbered.items():
-            self._post(letter, letter.packet.to_bytes(number))
+            self._post(letter, letter.to_bytes(number))
         places = self._collect(frozenset(list(numbered)[len(letters) :]))
         assert places.keys() <= numbered.keys(), "a packet arrived that was not sent in this round"
         return [

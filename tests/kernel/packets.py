@@ -63,6 +63,17 @@ class Packet:
     def _ends(self) -> tuple[bytes, bytes]:
         return self.source.packed, self.destination.packed
 
+    def error_bytes(self, number: int) -> bytes:
+        """Return what the destination sends when it cannot be reached: ICMP's host unreachable, about this packet."""
+        quoted = self.to_bytes(number)
+        kind, code, proto = (3, 1, ICMP) if self.source.version == 4 else (1, 3, ICMPV6)
+        body = struct.pack("!BBHI", kind, code, 0, 0) + quoted
+        source, destination = self.destination.packed, self.source.packed
+        if self.source.version == 6:
+            return struct.pack("!IHBB16s16s", 6 << 28, len(body), proto, TTL, source, destination) + body
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, TTL, proto, 0, source, destination)
+        return head[:10] + struct.pack("!H", internet_checksum(head)) + head[12:] + body
+
     def __str__(self) -> str:
         about = "".join(f" {word}" for word in ("answers", "later", "options") if getattr(self, word))
         ends = f"{self.source}#{self.source_port} > {self.destination}#{self.destination_port}"

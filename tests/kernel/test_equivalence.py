@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 import pytest
-from conversation import Conversation, Expectation
+from conversation import Conversation, Expectation, place_of
 from crossing import Arrival, Crossing, Letter, Place, crossing
 from equivalence_examples import (
     CLIENTS,
@@ -108,10 +108,23 @@ def forge(gateway: Crossing, config: ServerConfig, talks: list[Conversation]) ->
     compare(gateway, letters, [expectation.forged_arrival(talk) for talk in talks])
 
 
+def fail(gateway: Crossing, config: ServerConfig, talks: list[Conversation]) -> None:
+    """Let the network tell the clients that it cannot be reached, for the flows that they began.
+
+    Not those with an `allow_from`: that is asked about every error, by host alone, and decide knows nothing of it.
+    """
+    expectation = Expectation(config)
+    invited = {client for found in config.policy.rules if found.allow_from for client in found.clients}
+    there = [talk for talk in talks if place_of(talk.question.other) is Place.NETWORK]
+    there = [talk for talk in there if talk.question.client not in invited and (talk.client_begun or not talk.begun)]
+    letters = [replace(talk.letter(from_client=True), place=Place.NETWORK, error=True) for talk in there]
+    compare(gateway, letters, [expectation.error_arrival(talk) for talk in there])
+
+
 def compare(gateway: Crossing, letters: list[Letter], expected: list[Arrival | None]) -> None:
     """Hold what arrives against what has to."""
     wrong = [
-        f"{letter.packet} from {letter.place.value}: decide says {wanted}, the kernel {arrival}"
+        f"{letter} from {letter.place.value}: decide says {wanted}, the kernel {arrival}"
         for letter, wanted, arrival in zip(letters, expected, gateway.send(letters), strict=True)
         if wanted != arrival
     ]
@@ -164,4 +177,5 @@ def test_the_kernel_does_what_decide_says(gateway: Crossing, tried: Example) -> 
     for config in tried.configs:
         gateway.load(config, tried.held)
         ask(gateway, config, talks)
+        fail(gateway, config, talks)
         forge(gateway, config, [Conversation(question) for question in tried.forged])
