@@ -100,9 +100,19 @@ class Drift:
                 # Somebody may have changed it again before it was read back.
                 self._gateway.repair(repaired)
         except WgdError:
-            self._reports.add(drifted, "failed", time.monotonic())
+            left = self._left(drifted, parts)
+            self._reports.add(left, "failed", time.monotonic())
+            self._reports.add((each for each in drifted if each not in left), "restored", time.monotonic())
             raise
         self._reports.add(drifted, "restored", time.monotonic())
+
+    def _left(self, drifted: tuple[Difference, ...], parts: frozenset[Part]) -> tuple[Difference, ...]:
+        """Return those of the differences that are there still, all of them where that cannot be read."""
+        try:
+            there = self._gateway.differences(parts)
+        except WgdError:
+            return drifted
+        return tuple(difference for difference in drifted if difference in there)
 
 
 def parts_of(notices: Iterable[Notice], interface: str, tables: frozenset[int]) -> frozenset[Part]:

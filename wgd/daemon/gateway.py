@@ -46,6 +46,7 @@ STEPS = {
     "forwarding": Part.FORWARDING,
 }
 """The steps to a config and what each of them is about."""
+LOCKS = frozenset({Part.RULESET, Part.RULES})
 
 
 class Gateway:
@@ -130,10 +131,16 @@ class Gateway:
 
     def repair(self, parts: frozenset[Part] = ALL_PARTS) -> None:
         """Put back what is missing of `parts`; only they are read and set."""
-        if self.desired is not None:
-            if Part.LINK in parts:
+        if self.desired is None:
+            return
+        if Part.LINK in parts:
+            try:
                 self._tunnel.open(self.desired.config.interface, self.desired.device)
-            self.desired = self._apply(self.desired, self.desired, parts)
+            except WgdError:
+                # Both locks hold without an interface, and where wgd has switched forwarding on, they must.
+                self.desired = self._apply(self.desired, self.desired, parts & LOCKS)
+                raise
+        self.desired = self._apply(self.desired, self.desired, parts)
 
     def preview(self, desired: Desired) -> tuple[Change, ...]:
         """Return what `reload` would change, in words; changes nothing."""

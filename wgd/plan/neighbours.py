@@ -73,6 +73,8 @@ def _packets(config: ServerConfig) -> Iterator[Packet]:
             of_clients = Packet("", version, name, "new", networks=tuple(_few(networks)), bit=bit)
             yield replace(of_clients, what="what clients send", incoming=True)
             yield replace(of_clients, what="replies to clients", state="established", outgoing=True)
+            if any(rule.allow_from for rule in config.policy.rules):
+                yield replace(of_clients, what="what the network begins", outgoing=True)
         if config.interface.listen_port is not None:
             yield Packet("the tunnel's own packets", version, name, "new", port=config.interface.listen_port)
 
@@ -253,7 +255,7 @@ def _marks(tables: Tables, packets: tuple[Packet, ...], config: ServerConfig) ->
 
 def _translations(tables: Tables, packets: tuple[Packet, ...], config: ServerConfig) -> Iterator[Finding]:
     """Find source NAT. It is asked at the first packet of a flow, so replies have none of their own."""
-    first = tuple(packet for packet in packets if packet.state == "new")
+    first = tuple(packet for packet in packets if packet.state == "new" and packet.incoming)
     for base, chain, rule in _touching(tables, first, "postrouting"):
         names = {part["xt"].get("name") for part in rule["expr"] if "xt" in part}
         native = any(word in part for part in rule["expr"] for word in ("masquerade", "snat"))

@@ -19,6 +19,7 @@ class Gateway:
         self.drifted, self.broken = drifted, broken
         self.done: list[object] = []
         self.fights = 0
+        self.can_repair: set[Difference] = set()
 
     def differences(self, parts: frozenset[Part]) -> tuple[Difference, ...]:
         self.done.append(parts)
@@ -26,6 +27,7 @@ class Gateway:
 
     def repair(self, parts: frozenset[Part]) -> None:
         self.done.append(("repair", parts))
+        self.drifted = tuple(difference for difference in self.drifted if difference not in self.can_repair)
         if self.broken or self.fights:
             self.fights -= 1
             raise KernelError("wgd0", "Operation not permitted")
@@ -54,6 +56,14 @@ def test_what_somebody_changed_is_put_back_and_told(told: list[tuple[Difference,
     assert told == [(TABLE, "restored", 1)]
 
 
+def test_of_what_was_put_back_in_part_only_the_rest_has_failed(told: list[tuple[Difference, str, int]]) -> None:
+    gateway = Gateway(TABLE, RULES[0], broken=True)
+    gateway.can_repair = {TABLE}
+    with pytest.raises(KernelError):
+        drift(gateway, told).check()
+    assert sorted(told, key=str) == [(RULES[0], "failed", 1), (TABLE, "restored", 1)]
+
+
 def test_what_somebody_changes_again_meanwhile_is_put_back_again(told: list[tuple[Difference, str, int]]) -> None:
     gateway = Gateway(TABLE)
     gateway.fights = 1
@@ -72,7 +82,7 @@ def test_what_cannot_be_put_back_is_told_and_raised(told: list[tuple[Difference,
     gateway = Gateway(TABLE, broken=True)
     with pytest.raises(KernelError):
         drift(gateway, told).check()
-    assert gateway.done == [ALL_PARTS, ("repair", ALL_PARTS), ("repair", ALL_PARTS)]
+    assert gateway.done == [ALL_PARTS, ("repair", ALL_PARTS), ("repair", ALL_PARTS), ALL_PARTS]
     assert told == [(TABLE, "failed", 1)]
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.policy.policy_examples import server_config
+from tests.unit.policy.policy_examples import allow, server_config
+from tests.unit.policy.policy_examples import rule as policy_rule
+from wgd.model import Policy
 from wgd.plan.foreign_rules import mark_bit
 from wgd.plan.neighbours import Finding, findings
 from wgd.plan.state import RoutingRule
@@ -14,6 +16,7 @@ CONFIG = server_config()
 BIT = CONFIG.routing.mark
 MARK = {"meta": {"key": "mark"}}
 COUNTER = {"counter": {"packets": 5, "bytes": 300}}
+NEW = {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "new"}}
 
 
 def chain(
@@ -125,6 +128,15 @@ def test_what_a_rule_makes_of_our_bit(value: Any, becomes: str | None) -> None:
 )
 def test_what_iptables_makes_of_our_bit(name: str, text: str, becomes: str | None) -> None:
     assert mark_bit({"expr": [COUNTER, {"xt": {"type": "target", "name": name}}], "text": text}, BIT) == becomes
+
+
+def test_what_the_network_may_begin_is_asked_about_where_something_may_be() -> None:
+    listing = [chain("forward", "forward"), rule("forward", NEW, {"drop": None})]
+    (finding,) = found(*listing)
+    assert finding.effect == "drops what clients send"
+    grant = replace(policy_rule(), allow_from=(allow("10.20.0.5/32"),))
+    (finding,) = findings(listing, (), {}, replace(CONFIG, policy=Policy((grant,))))
+    assert finding.effect == "drops what clients send and what the network begins"
 
 
 def test_the_kernels_own_rules_and_ours_are_no_neighbours() -> None:
