@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import netns
 
+from tests.unit.policy.hostile_policies import POLICIES
 from tests.unit.policy.policy_examples import CLIENTS, allow, configs, rule, server_config
 from wgd.errors import KernelError
 from wgd.kernel.nft import Nft
@@ -158,3 +159,10 @@ def test_a_change_of_mode_takes_the_drops_away_and_brings_them_back(nft: Nft) ->
         desired = desired_ruleset(config, frozenset())
         go_to(nft, desired)
         assert nft.read() == desired
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_that_nobody_expects_loads_and_is_read_back(nft: Nft, name: str) -> None:
+    desired = desired_ruleset(server_config(rule(*POLICIES[name]())), frozenset())
+    go_to(nft, desired)
+    assert nft.read() == desired

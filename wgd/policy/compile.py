@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wgd.model import AllowRule, Network, Peer, PublicKey, ServerConfig
-from wgd.policy.disjoint import disjoint, outermost
+from wgd.policy.disjoint import disjoint, joined, merge, outermost
 from wgd.policy.ruleset import Chain, Element, Interval, KeySet, VerdictMap, digest
 
 ADDRESS_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -294,12 +294,12 @@ def elements_of(rules: list[AllowRule]) -> dict[str, list[Element]]:
         else:
             whole[rule.proto].append(rule.to)
     return {
-        "any": [(addresses,) for addresses in outermost(everything)],
+        "any": [(addresses,) for addresses in merge(outermost(everything))],
         "proto": protocol_elements(whole),
         "port": [
             (ports, (proto, proto), addresses)
             for proto, granted in by_port.items()
-            for addresses, ports in disjoint(granted)
+            for addresses, ports in joined(disjoint(granted))
         ],
         "host": protocol_elements(hosts),
     }
@@ -307,4 +307,4 @@ def elements_of(rules: list[AllowRule]) -> dict[str, list[Element]]:
 
 def protocol_elements(networks: Mapping[int, list[Network]]) -> list[Element]:
     """Return (protocol, addresses) elements for networks by protocol."""
-    return [((proto, proto), addresses) for proto, found in networks.items() for addresses in outermost(found)]
+    return [((proto, proto), addresses) for proto, found in networks.items() for addresses in merge(outermost(found))]

@@ -88,3 +88,13 @@ def outermost(networks: Iterable[Network]) -> Iterator[Interval]:
         if last > end:
             yield first, last
             end = last
+
+
+def joined(granted: Iterable[tuple[Interval, Interval]]) -> Iterator[tuple[Interval, Interval]]:
+    """Yield disjoint (addresses, ports) with neighbouring addresses that have the same ports made one."""
+    addresses_of: dict[Interval, list[Interval]] = defaultdict(list)
+    for addresses, ports in granted:
+        addresses_of[ports].append(addresses)
+    for ports, found in addresses_of.items():
+        for addresses in merge(found):
+            yield addresses, ports
