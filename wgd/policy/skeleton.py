@@ -1,7 +1,8 @@
 """The chains that are the same for every policy: who is asked what, where, and what happens to the rest.
 
 They stand here as text because that is how those who judge them read nftables. A line may begin with the
-conditions under which it is there, `enforce|` or `observe,log|`.
+conditions under which it is there, `enforce|` or `observe,log|`. Protocols stand as numbers: nft knows their names
+only where the host has /etc/protocols (package netbase).
 
     prerouting   decides every packet from or to a client and marks what is authorised; after everybody else's
                  prerouting chains: after DNAT, so that the real destination is judged, and so that no other
@@ -51,7 +52,7 @@ chain from_client
     # parses as a sender does), and the kernel goes on along any.
     ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
-    ct state related meta l4proto { icmp, ipv6-icmp } goto related_from_client
+    ct state related meta l4proto { 1, 58 } goto related_from_client
     ct state established ct mark & $generations == @generation goto allow_packet
     fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
     # Only what the client began: else its answers would vouch for a flow that the network began and may no longer.
@@ -86,7 +87,7 @@ chain to_client
     ct state invalid goto deny
     ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
-    ct state related meta l4proto { icmp, ipv6-icmp } goto related
+    ct state related meta l4proto { 1, 58 } goto related
     ct state established ct mark & $generations == @generation goto allow_packet
     ct direction reply ct state established ip daddr vmap @in4
     ct direction reply ct state established ip6 daddr vmap @in6
@@ -107,9 +108,9 @@ chain related_from_client
 
 chain related
     # Errors only: a redirect would move a flow.
-    meta l4proto icmp icmp type != { destination-unreachable, time-exceeded, parameter-problem } goto deny
-    meta l4proto ipv6-icmp icmpv6 type < 1 goto deny
-    meta l4proto ipv6-icmp icmpv6 type > 4 goto deny
+    meta l4proto 1 icmp type != { destination-unreachable, time-exceeded, parameter-problem } goto deny
+    meta l4proto 58 icmpv6 type < 1 goto deny
+    meta l4proto 58 icmpv6 type > 4 goto deny
     # About a flow that the gateway itself began with a client.
     fib daddr type local ct direction reply ct original ip daddr @clients4 accept
     fib daddr type local ct direction reply ct original ip6 daddr @clients6 accept
@@ -141,7 +142,7 @@ chain deny
     # by nobody (RFC 1122, 3.2.2). Here, before the routing: the second lock would answer with its own error.
     enforce,reject| ct state invalid counter drop
     enforce,reject| fib daddr type { broadcast, multicast } counter drop
-    enforce,reject| meta l4proto tcp counter reject with tcp reset
+    enforce,reject| meta l4proto 6 counter reject with tcp reset
     enforce,reject| counter reject with icmpx admin-prohibited
     enforce,drop| counter drop
     observe| accept
@@ -213,7 +214,7 @@ chain from_gateway
 
 CONDITIONAL = re.compile(r"(?P<conditions>[a-z0-9,]+)\| (?P<rule>.+)")
 ALL_BITS = 0xFFFFFFFF
-PLAIN_NEXT_HEADERS = "{ tcp, udp, ipv6-icmp, sctp, dccp, udplite }"
+PLAIN_NEXT_HEADERS = "{ 6, 17, 33, 58, 132, 136 }"
 LOG_CHAIN = (
     'ip hdrlength 5 log prefix "$event $policy" group $group4 snaplen 28 queue-threshold 512 return',
     'meta nfproto ipv4 log prefix "$event $policy" group $group4 snaplen 68 queue-threshold 512 return',

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 
@@ -44,7 +45,7 @@ def test_reject_answers_nothing_that_is_invalid_or_sent_to_many() -> None:
     assert found["deny"].rules == (
         "ct state invalid counter drop",
         "fib daddr type { broadcast, multicast } counter drop",
-        "meta l4proto tcp counter reject with tcp reset",
+        "meta l4proto 6 counter reject with tcp reset",
         "counter reject with icmpx admin-prohibited",
     )
     assert found["spoofed"].rules == ("counter drop",)
@@ -90,6 +91,14 @@ def test_masquerade_is_for_the_clients_traffic_alone_and_in_enforce_for_what_is_
     assert found.rules == (f'iifname "wgd0" oifname {{ "eth0", "eth1" }} {authorised}masquerade',)
     assert found.hook == "type nat hook postrouting priority 100; policy accept;"
     assert "source_nat" not in chains(server_config(mode=mode))
+
+
+@MODES
+def test_protocols_are_numbers_since_a_host_may_know_no_names(mode: AuthzMode) -> None:
+    """Nft looks the names up in /etc/protocols, which a minimal host does not have."""
+    config = replace(server_config(mode=mode, logging=True), deny_with=DenyWith.REJECT)
+    found = [line for line in lines(chains(config)) if re.search(r"(l4proto|nexthdr) ({ )?[a-z]", line)]
+    assert found == []
 
 
 @pytest.mark.parametrize("held", [(), (4,), (6,), (4, 6)])
