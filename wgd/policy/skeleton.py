@@ -1,8 +1,8 @@
 """The chains that are the same for every policy: who is asked what, where, and what happens to the rest.
 
 They stand here as text because that is how those who judge them read nftables. A line may begin with the
-conditions under which it is there, `enforce|` or `observe,log|`. Protocols stand as numbers: nft knows their names
-only where the host has /etc/protocols (package netbase).
+conditions under which it is there, `enforce|` or `observe,log|`. Protocols stand as numbers: nft knows some of
+their names, such as ipv6-icmp, only where the host has /etc/protocols (package netbase).
 
     prerouting   decides every packet from or to a client and marks what is authorised; after everybody else's
                  prerouting chains: after DNAT, so that the real destination is judged, and so that no other

@@ -95,7 +95,7 @@ def test_masquerade_is_for_the_clients_traffic_alone_and_in_enforce_for_what_is_
 
 @MODES
 def test_protocols_are_numbers_since_a_host_may_know_no_names(mode: AuthzMode) -> None:
-    """Nft looks the names up in /etc/protocols, which a minimal host does not have."""
+    """Some, such as ipv6-icmp, nft looks up in /etc/protocols, which a minimal host does not have."""
     config = replace(server_config(mode=mode, logging=True), deny_with=DenyWith.REJECT)
     found = [line for line in lines(chains(config)) if re.search(r"(l4proto|nexthdr) ({ )?[a-z]", line)]
     assert found == []
