@@ -79,9 +79,12 @@ class Gateway:
         keys = read_keys(config)
         if self.desired is not None and config.interface.name != self.desired.config.interface.name:
             raise ConflictError("interface.name", "cannot change while the gateway runs: restart it")
-        routing.refuse_collisions(config, self._tunnel.links.rules(), self._tunnel.links.routes())
+        # Tables that are ours already were free when we took them.
+        ours = self.desired is not None and config.routing == self.desired.config.routing
+        routes = () if ours else self._tunnel.links.routes()
+        routing.refuse_collisions(config, self._tunnel.links.rules(), routes)
         held = forwarding.held_families(config, sysctl.read_settings(), self._originals())
-        return plan.desired(config, keys, held)
+        return plan.desired(config, keys, held, self.desired)
 
     def start(self, desired: Desired) -> None:
         """Bring everything up and read it back. Raise at the first step that fails, with everything undone."""
@@ -101,7 +104,7 @@ class Gateway:
         """Go over to `desired`; when a step fails, go back to what was and raise."""
         before = self.desired
         try:
-            self.desired = self._apply(desired, before)
+            self.desired = self._apply(desired, before, plan.changed_parts(desired, before))
         except WgdError as error:
             log.error("reload failed, going back: %s", error)
             if before is not None:
@@ -246,16 +249,13 @@ class Gateway:
     def _set_routes(self, desired: Desired, kinds: set[str]) -> None:
         found = plan.routes_in_charge(self._tunnel.links.routes(), desired.config)
         change = routing.change(desired.routes, found)
+        links = self._tunnel.links
+        # Somebody else's may stand where ours has to.
         for route in change.remove:
-            # Somebody else's may stand where ours has to.
             if route.protocol != PROTOCOL:
-                self._tunnel.links.remove_route(route)
-        for route in change.add:
-            if route.kind in kinds:
-                self._tunnel.links.add_route(route)
-        for route in change.remove:
-            if route.kind in kinds and route.protocol == PROTOCOL:
-                self._tunnel.links.remove_route(route)
+                links.remove_route(route)
+        links.add_routes(route for route in change.add if route.kind in kinds)
+        links.remove_routes(route for route in change.remove if route.kind in kinds and route.protocol == PROTOCOL)
 
     def _give_back_forwarding(self, desired: Desired) -> None:
         originals = self._originals()

@@ -17,6 +17,8 @@ from wgd.plan.tampering import Known, distrust, known
 from wgd.policy.ruleset import Ruleset
 
 FIRST_OF_UPPER_HALF = 128
+UNREAD = -1
+"""The number of no ruleset: see `ruleset_number`."""
 
 
 class Table:
@@ -29,7 +31,7 @@ class Table:
         self._nft = Nft()
         self.applied = Ruleset()
         self._known: Known | None = None
-        self._read_at = self._trusted_at = 0
+        self._read_at = self._trusted_at = UNREAD
 
     def read(self) -> Ruleset | None:
         """Return the table as the kernel holds it, or None when there is none.
@@ -62,9 +64,7 @@ class Table:
 
         A kernel that holds it already is not touched.
         """
-        actual = self._readable(self._nft.read())
-        if self._known is not None:
-            actual = distrust(actual, self._known, any_generation=True)
+        actual: Ruleset | None = self.applied if self.is_as_trusted() else self._found()
         if actual is not None and self.applied.generation in (0, actual.generation):
             kept = replace(desired, generation=actual.generation)
             if not transactions(kept, actual, time.time()):
@@ -72,7 +72,13 @@ class Table:
                 return
         # Also when it is refused: how far the kernel came with this generation is not known then.
         self.applied = replace(desired, generation=self._next(actual))
+        self._trusted_at = UNREAD
         self._nft.apply(transactions(self.applied, actual, time.time()))
+
+    def _found(self) -> Ruleset | None:
+        """Read the table that is to be changed."""
+        actual = self._readable(self._nft.read())
+        return actual if self._known is None else distrust(actual, self._known, any_generation=True)
 
     def delete(self) -> None:
         """Delete the table; nothing happens when there is none."""

@@ -18,7 +18,8 @@ from wgd.plan import gateway as plan
 from wgd.plan.gateway import Desired, Keys
 
 OLD = plan.desired(server_config(), Keys(SecretKey(b"k" * 32), {}), frozenset())
-NEW = replace(OLD, addresses=OLD.addresses[:1])
+SAME_PEERS = replace(OLD, addresses=OLD.addresses[:1])
+NEW = replace(SAME_PEERS, routes=OLD.routes[1:], device=replace(OLD.device, listen_port=51821))
 
 
 class Steps:
@@ -66,6 +67,12 @@ def test_a_reload_without_a_failure_takes_every_step_once(gateway: Gateway, step
     gateway.reload(NEW)
     assert steps.taken == [("new", name) for name in steps.names]
     assert gateway.desired == NEW
+
+
+def test_a_reload_that_changes_no_peer_leaves_peers_and_routes_alone(gateway: Gateway, steps: Steps) -> None:
+    gateway.reload(SAME_PEERS)
+    large = {"prohibit routes", "peers", "routes"}
+    assert steps.taken == [("new", name) for name in steps.names if name not in large]
 
 
 @pytest.mark.parametrize("kind", [KernelError, HostError])

@@ -115,3 +115,24 @@ def test_a_change_that_was_refused_has_used_its_generation(kernel: Kernel) -> No
     kernel.carried.add(2)
     kernel.table = replace(RULESETS[0], generation=0)
     assert change(table, kernel, RULESETS[0]) == 3
+
+
+def test_a_table_that_nobody_has_touched_is_not_read_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 7
+    monkeypatch.setattr(module, "ruleset_number", lambda: number)
+    table = Table()
+    change(table, kernel, RULESETS[0])
+    table.trust(table.read())
+    monkeypatch.setattr(kernel, "read", lambda: pytest.fail("the table was read"))
+    assert change(table, kernel, RULESETS[1]) == 2
+
+
+def test_a_table_that_somebody_may_have_touched_is_read(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100))
+    monkeypatch.setattr(module, "ruleset_number", lambda: next(numbers))
+    table = Table()
+    change(table, kernel, RULESETS[0])
+    table.trust(table.read())
+    kernel.table = None
+    change(table, kernel, RULESETS[1])
+    assert kernel.texts[-1].startswith("add table")

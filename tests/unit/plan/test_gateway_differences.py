@@ -4,13 +4,15 @@ from ipaddress import ip_interface, ip_network
 import pytest
 
 from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
-from wgd.model import Endpoint, SecretKey
+from wgd.model import Endpoint, Policy, SecretKey
 from wgd.plan.gateway import (
+    ALL_PARTS,
     Actual,
     Desired,
     Difference,
     Keys,
     Part,
+    changed_parts,
     desired,
     differences,
     our_routes,
@@ -194,3 +196,15 @@ def test_a_route_of_the_hosts_in_our_tables_does_not_belong_there(wanted: Desire
     assert routes == (*wanted.routes, *foreign[:2])
     details = [difference.detail for difference in found(wanted, replace(reached, routes=routes))]
     assert details == [f"unicast 10.80.0.0/24 in table {table} does not belong there" for table in (7780, 7781)]
+
+
+def test_what_has_not_changed_is_taken_from_the_config_before() -> None:
+    config = server_config(rule(allow("10.20.0.0/24")))
+    keys = Keys(SecretKey(b"k" * 32), {})
+    before = desired(config, keys, frozenset())
+    other_rule = desired(replace(config, policy=Policy()), keys, frozenset(), before)
+    assert other_rule.routes is before.routes
+    assert changed_parts(other_rule, before) == ALL_PARTS - {Part.ROUTES, Part.DEVICE}
+    other_peers = desired(replace(config, peers=config.peers[:1]), keys, frozenset(), before)
+    assert len(other_peers.routes) < len(before.routes)
+    assert changed_parts(other_peers, before) == changed_parts(before, None) == ALL_PARTS
