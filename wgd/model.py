@@ -43,6 +43,8 @@ PROTOCOLS = {
 PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
 """The protocols whose header begins with source and destination port."""
 ICMP, ICMPV6 = 1, 58
+IPV6_EXTENSION_HEADERS = frozenset({0, 43, 44, 51, 60})
+"""Hop-by-hop, routing, fragment, authentication, destination: those that the kernel's ipv6_find_hdr passes over."""
 
 
 @dataclass(frozen=True, order=True)

@@ -109,14 +109,10 @@ def forge(gateway: Crossing, config: ServerConfig, talks: list[Conversation]) ->
 
 
 def fail(gateway: Crossing, config: ServerConfig, talks: list[Conversation]) -> None:
-    """Let the network tell the clients that it cannot be reached, for the flows that they began.
-
-    Not those with an `allow_from`: that is asked about every error, by host alone, and decide knows nothing of it.
-    """
+    """Let the network tell the clients that it cannot be reached, for the flows that they began."""
     expectation = Expectation(config)
-    invited = {client for found in config.policy.rules if found.allow_from for client in found.clients}
     there = [talk for talk in talks if place_of(talk.question.other) is Place.NETWORK]
-    there = [talk for talk in there if talk.question.client not in invited and (talk.client_begun or not talk.begun)]
+    there = [talk for talk in there if talk.client_begun or not talk.begun]
     letters = [replace(talk.letter(from_client=True), place=Place.NETWORK, error=True) for talk in there]
     compare(gateway, letters, [expectation.error_arrival(talk) for talk in there])
 

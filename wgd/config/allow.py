@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
 import voluptuous
@@ -16,7 +16,7 @@ from wgd.config.addresses import network
 from wgd.config.schema import RefusedError, flat, one_or_more
 from wgd.config.tree import Tree
 from wgd.config.values import ports, protocol
-from wgd.model import ICMP, ICMPV6, PORT_PROTOCOLS, PROTOCOLS, Network, PortRange
+from wgd.model import ICMP, ICMPV6, IPV6_EXTENSION_HEADERS, PORT_PROTOCOLS, PROTOCOLS, Network, PortRange
 
 _OTHER_FIELDS: dict[str, Callable[[Tree], Any]] = {"proto": protocol, "ports": one_or_more(ports)}
 _FIELDS = {end: {end: network, **_OTHER_FIELDS} for end in ("to", "from")}
@@ -86,6 +86,12 @@ def _contradictions(values: dict[str, Any], end: str, *, proto_given: bool) -> l
         errors.append(RefusedError("need a protocol: add proto: tcp or proto: udp", ["ports"]))
     elif "ports" in values and proto is not None and proto not in PORT_PROTOCOLS:
         errors.append(RefusedError(f"exist only with {_WITH_PORTS}: remove them or change proto", ["ports"]))
+    if proto in IPV6_EXTENSION_HEADERS and isinstance(values.get(end), IPv6Network):
+        errors.append(
+            RefusedError(
+                "is an extension header in IPv6, which the kernel looks past: write what follows it", ["proto"]
+            )
+        )
     if proto == ICMPV6 and isinstance(values.get(end), IPv4Network):
         errors.append(RefusedError(f"is IPv6's and {_ENDS[end]} is IPv4: write icmp", ["proto"]))
     return errors

@@ -14,9 +14,9 @@ from wgd.events import lines
 from wgd.events.names_book import NamesBook
 from wgd.events.nflog_layout import Layout, head_of, learn
 from wgd.events.nflog_message import MESSAGE_HEADER, NLMSG_DONE, NLMSG_NOOP, PACKET_MESSAGE, align, walk
-from wgd.events.packet import IPV6_EXTENSION_HEADERS, parse_packet
+from wgd.events.packet import parse_packet
 from wgd.events.resolver import Context, PartsKey, Resolver
-from wgd.model import ICMP, ICMPV6, PORT_PROTOCOLS
+from wgd.model import ICMP, ICMPV6, IPV6_EXTENSION_HEADERS, PORT_PROTOCOLS
 
 MAX_LAYOUTS = 8
 """How many layouts of the same length are told apart."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from wgd.model import ICMP, ICMPV6, PORT_PROTOCOLS
-
-IPV6_EXTENSION_HEADERS = frozenset({0, 43, 44, 51, 60})
-"""Hop-by-hop, routing, fragment, authentication, destination: those that the kernel's ipv6_find_hdr passes over."""
+from wgd.model import ICMP, ICMPV6, IPV6_EXTENSION_HEADERS, PORT_PROTOCOLS
 
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _IPV4_HEADER = struct.Struct("!BxHxxHxB2x4s4s")

@@ -122,10 +122,11 @@ chain related
     ip6 saddr vmap @until_related6
     ip daddr vmap @until_related4
     ip6 daddr vmap @until_related6
-    ip saddr vmap @from_related4
-    ip6 saddr vmap @from_related6
-    ip daddr vmap @from_related4
-    ip6 daddr vmap @from_related6
+    # What a client may be sent says nothing of the flows that it began.
+    ct original ip saddr != @clients4 ip saddr vmap @from_related4
+    ct original ip6 saddr != @clients6 ip6 saddr vmap @from_related6
+    ct original ip saddr != @clients4 ip daddr vmap @from_related4
+    ct original ip6 saddr != @clients6 ip6 daddr vmap @from_related6
     goto deny
 
 chain allow

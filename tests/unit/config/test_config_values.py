@@ -243,3 +243,10 @@ def test_what_resembles_a_key_is_never_shown() -> None:
 def test_shown_values_are_escaped_and_short() -> None:
     assert shown("a\x1b[2J\nb") == r"'a\x1b[2J\nb'"
     assert len(shown("10.0.0.1 " * 1000)) < 80
+
+
+@pytest.mark.parametrize("proto", ["0", "43", "44", "ah", "60"])
+def test_an_extension_header_is_no_protocol_of_ipv6_and_one_of_ipv4(proto: str) -> None:
+    with pytest.raises(voluptuous.Invalid, match="looked past"):
+        allow_entry({"to": "fd20::/64", "proto": proto})
+    assert allow_entry({"to": "10.20.0.0/24", "proto": proto}).proto is not None
