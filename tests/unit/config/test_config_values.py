@@ -247,6 +247,6 @@ def test_shown_values_are_escaped_and_short() -> None:
 
 @pytest.mark.parametrize("proto", ["0", "43", "44", "ah", "60"])
 def test_an_extension_header_is_no_protocol_of_ipv6_and_one_of_ipv4(proto: str) -> None:
-    with pytest.raises(voluptuous.Invalid, match="looked past"):
+    with pytest.raises(voluptuous.Invalid, match="looks past"):
         allow_entry({"to": "fd20::/64", "proto": proto})
     assert allow_entry({"to": "10.20.0.0/24", "proto": proto}).proto is not None
