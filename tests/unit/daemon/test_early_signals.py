@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -80,8 +81,9 @@ def silence() -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(resolver=ear, handshake_done=False, trouble="", **nothing)
 
 
-def test_the_gateway_serves_them_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_serves_them_after_its_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(server_module, "Gateway", Started)
+    monkeypatch.setattr(server_module, "CONTROL_SOCKET", tmp_path / "control")
     server = Server(server_config)
     server.run()
     assert server._gateway.did == ["start", "reload", "stop", "close"]
