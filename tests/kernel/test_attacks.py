@@ -28,12 +28,8 @@ REVOKED = POLICY[: POLICY.index("    - name: alice may")] + POLICY[POLICY.index(
 
 
 @pytest.fixture(scope="module")
-def world(world_factory):
-    with world_factory() as made:
-        made.configure(POLICY)
-        made.daemon = made.serve()
-        made.connect(made.alice)
-        made.connect(made.bob)
+def world(serving):
+    with serving(POLICY) as made:
         yield made
 
 

@@ -33,12 +33,8 @@ POLICY = """
 
 
 @pytest.fixture(scope="module")
-def world(world_factory):
-    with world_factory() as made:
-        made.configure(POLICY)
-        made.daemon = made.serve()
-        made.connect(made.alice)
-        made.connect(made.bob)
+def world(serving):
+    with serving(POLICY) as made:
         yield made
 
 

@@ -31,12 +31,8 @@ MAPS = [f"{question}{family}" for question in ("out", "in", "own_out", "own_in")
 
 
 @pytest.fixture(scope="module")
-def world(world_factory):
-    with world_factory() as made:
-        made.configure(GRANTED)
-        made.daemon = made.serve()
-        made.connect(made.alice)
-        made.connect(made.bob)
+def world(serving):
+    with serving(GRANTED) as made:
         yield made
 
 

@@ -30,12 +30,8 @@ REVOKED = GRANTED[: GRANTED.index("    - name: granted")] + GRANTED[GRANTED.inde
 
 
 @pytest.fixture(scope="module")
-def world(world_factory):
-    with world_factory() as made:
-        made.configure(GRANTED)
-        made.daemon = made.serve()
-        made.connect(made.alice)
-        made.connect(made.bob)
+def world(serving):
+    with serving(GRANTED) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ from wgd.plan.remedy import accept_remedy, port_remedy, prefixed
 from wgd.plan.routing import RULES_A_FAMILY
 from wgd.plan.state import PROTOCOL, RoutingRule
 
-OUR_PREROUTING_PRIORITY, OUR_FILTER_PRIORITY = 1000, 0
+OUR_PREROUTING_PRIORITY = 1000
 """Of policy/skeleton.py."""
 LOCAL_TABLE = 255
 MOST_OF_A_RULE = 120
