@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator
 from world import Node, cable, wait_until
 
 from wgd.daemon.recording import Recording
+from wgd.daemon.sources import Handed, Kind
 from wgd.errors import ConflictError
 from wgd.kernel.nflog import open_nflog
 from wgd.policy.names import Client, Destination, NamedRule, Names, Prefix
@@ -145,7 +146,7 @@ class Log:
         self.gateway = gateway
         self.path = path
         self.sockets = [open_nflog(GROUP), open_nflog(GROUP + 1)]
-        self.recording = Recording(self.sockets, path, NAMES)
+        self.recording = Recording([Handed(Kind.NFLOG, each) for each in self.sockets], path, NAMES)
         self.recording.start()
         gateway("nft", "-f", "-", text=RULESET)
 

@@ -1,7 +1,8 @@
 """The process that reads what the kernel copied from the wire and writes the event log. It has no privilege.
 
-The daemon starts it as `python3 -m wgd.daemon.recorder CONTROL TALLY SOCKET…`, numbers of descriptors that it inherits:
-the control socket (SOCK_SEQPACKET), the tally, and the NFLOG sockets. Requests and answers are JSON objects:
+The daemon starts it as `python3 -m wgd.daemon.recorder CONTROL TALLY KIND:SOCKET…`, numbers of descriptors that it
+inherits: the control socket (SOCK_SEQPACKET), the tally, and what it reads (sources.py says which kinds there are and
+how another is added). Requests and answers are JSON objects:
 
     {"id": 1, "do": "open", "path": P}    write to this file, opened anew
     {"id": 2, "do": "names"}              with a descriptor from which Names are read
@@ -15,7 +16,6 @@ The end of the control socket is the end: what the kernel has queued is written 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import selectors
@@ -23,15 +23,16 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wgd.daemon.event_log import EventLog
+from wgd.daemon.sources import SOURCES, Handed, Kind, Source
 from wgd.daemon.tally import Cell, Tally
 from wgd.errors import HostError, WgdError
-from wgd.events.decoder import Decoder
 from wgd.events.names_book import NamesBook
 from wgd.host.privileges import drop_privileges
 from wgd.kernel.nflog import FLUSH_SECONDS, RECEIVE_BYTES
@@ -39,7 +40,7 @@ from wgd.policy.names import Names
 
 MAX_REQUEST_BYTES = 1 << 17
 RECEIVES_IN_A_ROW = 32
-"""How many datagrams of one group are read before the others have their turn."""
+"""How many datagrams of one source are read before the others have their turn."""
 RETRY_SECONDS = 1.0
 """How often a file that takes no lines is tried again when nothing else happens."""
 SETTLE_SECONDS = 1.5 * FLUSH_SECONDS
@@ -50,26 +51,17 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """A terminal and the service manager send these to all processes of the daemon; it alone ends the recorder."""
 
 
-class Group:
-    """One NFLOG socket and its decoder. `place` is that of its next event's number in the tally."""
-
-    def __init__(self, log_socket: socket.socket, place: int, decoder: Decoder) -> None:
-        self.socket = log_socket
-        self.place = place
-        self.decoder = decoder
-
-
 class Recorder:
-    """Serves the control socket and the log groups until the control socket ends."""
+    """Serves the control socket and reads the sources until the control socket ends."""
 
-    def __init__(self, control: socket.socket, tally: Tally, log_sockets: list[socket.socket]) -> None:
+    def __init__(self, control: socket.socket, tally: Tally, handed: Sequence[Handed]) -> None:
         self._control = control
         self._tally = tally
         self._log = EventLog(tally, lambda error: self._send({"refused": None if error is None else str(error)}))
         self._book = NamesBook()
         self._buffer = bytearray(RECEIVE_BYTES)
         self._interfaces = InterfaceNames()
-        self._groups = [self._group(log_socket, index) for index, log_socket in enumerate(log_sockets)]
+        self._sources = [self._source(each, index) for index, each in enumerate(handed)]
         self._settling: list[tuple[float, int]] = []
         self._selector = selectors.DefaultSelector()
         self._is_reading = False
@@ -94,13 +86,10 @@ class Recorder:
         for key, _ in selector.select(timeout):
             key.data()
 
-    def _group(self, log_socket: socket.socket, index: int) -> Group:
-        log_socket.setblocking(False)  # noqa: FBT003 the socket's own interface
+    def _source(self, handed: Handed, index: int) -> Source:
         place = Cell.NEXT_SEQUENCE + index
-        next_sequence = self._tally[place]
-        # A number other than the first means that another recorder read this group before.
-        reason = "restart" if next_sequence else "overrun"
-        return Group(log_socket, place, Decoder(self._book, self._interfaces.name, next_sequence, reason))
+        make = SOURCES[handed.kind]
+        return Source(handed.socket, place, make(self._book, self._interfaces.name, self._tally[place]))
 
     def _timeout(self) -> float | None:
         times = [due - time.monotonic() for due, _ in self._settling]
@@ -108,23 +97,14 @@ class Recorder:
             times.append(RETRY_SECONDS)
         return max(0.0, min(times)) if times else None
 
-    def _read(self, group: Group) -> bool:
-        """Write the lines of what a group has queued, some datagrams at most; False when there is no more."""
+    def _read(self, source: Source) -> bool:
+        """Write the lines of what a source has queued, some datagrams at most; False when there is no more."""
         for _ in range(RECEIVES_IN_A_ROW):
-            try:
-                # With MSG_TRUNC the size is the datagram's own, even where the buffer is smaller.
-                size = group.socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
-            except BlockingIOError:
+            batch = source.receive(self._buffer, self._tally)
+            if batch is None:
                 return False
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # The queue was full. How many events are missing, the next one's number tells.
-                self._tally.add(Cell.OVERRUNS, 1)
-                continue
-            batch = group.decoder.decode(self._buffer, min(size, len(self._buffer)), time.time_ns())
             missing = self._log.write(batch.text)
-            self._tally.set(group.place, group.decoder.next_sequence)
+            self._tally.set(source.place, source.decoder.next_sequence)
             self._tally.add(Cell.EVENTS, batch.events - missing)
             self._tally.add(Cell.LOST, batch.lost + missing)
             self._tally.add(Cell.UNDECODED, batch.undecoded)
@@ -137,8 +117,8 @@ class Recorder:
         if not due:
             return
         end = time.monotonic() + MAX_SETTLE_SECONDS
-        for group in self._groups:
-            while self._read(group) and time.monotonic() < end:
+        for source in self._sources:
+            while self._read(source) and time.monotonic() < end:
                 pass
         for entry in due:
             self._settling.remove(entry)
@@ -161,11 +141,11 @@ class Recorder:
         self._send({"id": request["id"], "error": error})
 
     def _start_reading(self) -> None:
-        """Read the log groups from now on: the file is known, and so are the names that were sent before it."""
+        """Read the sources from now on: the file is known, and so are the names that were sent before it."""
         if not self._is_reading:
             self._is_reading = True
-            for group in self._groups:
-                self._selector.register(group.socket, selectors.EVENT_READ, partial(self._read, group))
+            for source in self._sources:
+                self._selector.register(source.socket, selectors.EVENT_READ, partial(self._read, source))
 
     def _do(self, request: dict[str, Any], descriptors: list[int]) -> None:
         if request["do"] == "open":
@@ -203,11 +183,14 @@ def main(arguments: list[str]) -> None:
     """Run on the descriptors that the arguments number."""
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    control, tally, *log_sockets = map(int, arguments)
+    control, tally = map(int, arguments[:2])
+    handed = [(Kind(kind), int(number)) for kind, _, number in (word.partition(":") for word in arguments[2:])]
     try:
         drop_privileges()
         recorder = Recorder(
-            socket.socket(fileno=control), Tally(tally), [socket.socket(fileno=number) for number in log_sockets]
+            socket.socket(fileno=control),
+            Tally(tally),
+            [Handed(kind, socket.socket(fileno=number)) for kind, number in handed],
         )
         recorder.run()
     except HostError as error:

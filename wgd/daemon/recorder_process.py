@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wgd
+from wgd.daemon.sources import Handed
 
 MAX_ANSWER_BYTES = 1 << 16
 SEND_BUFFER_BYTES = 1 << 20
@@ -27,16 +28,16 @@ class NoAnswerError(Exception):
 
 
 class RecorderProcess:
-    """Starts `wgd.daemon.recorder` with the tally and the log sockets; raise OSError when no process can be made."""
+    """Starts `wgd.daemon.recorder` with the tally and what it shall read; raise OSError when no process can be made."""
 
-    def __init__(self, tally: int, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, tally: int, handed: Sequence[Handed]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptors = [theirs.fileno(), tally, *(log_socket.fileno() for log_socket in sockets)]
+        words = [str(theirs.fileno()), str(tally), *(f"{kind}:{each.fileno()}" for kind, each in handed)]
         try:
             self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._process = subprocess.Popen(
-                [sys.executable, *NO_BYTECODE, "-s", "-m", "wgd.daemon.recorder", *map(str, descriptors)],
-                pass_fds=descriptors,
+                [sys.executable, *NO_BYTECODE, "-s", "-m", "wgd.daemon.recorder", *words],
+                pass_fds=[theirs.fileno(), tally, *(each.fileno() for _, each in handed)],
                 stdin=subprocess.DEVNULL,
                 # Nothing of the daemon's environment: it names credentials and the service manager's socket.
                 env={},

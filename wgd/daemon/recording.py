@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
+from wgd.daemon.sources import Handed
 from wgd.daemon.tally import Counters, Tally, create_tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
@@ -36,14 +36,14 @@ MAX_UNANSWERED = 256
 
 
 class Recording:
-    """The event log of one gateway. The sockets are those of open_nflog, IPv4 first, and belong to this object.
+    """The event log of one gateway. What is `handed` to its recorder belongs to this object.
 
     `refused` says why the file takes no lines at the moment, None when it does.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], path: Path, names: Names) -> None:
+    def __init__(self, handed: Sequence[Handed], path: Path, names: Names) -> None:
         self.refused: str | None = None
-        self._sockets = tuple(sockets)
+        self._handed = tuple(handed)
         self._path = path
         self._tally_descriptor = create_tally()
         self._tally = Tally(self._tally_descriptor)
@@ -141,8 +141,8 @@ class Recording:
             log.error("the recorder did not end by itself: the last events may be missing")
         self._process = None
         self._epoll.close()
-        for log_socket in self._sockets:
-            log_socket.close()
+        for handed in self._handed:
+            handed.socket.close()
         for descriptor in (*self._names.values(), self._tally_descriptor):
             os.close(descriptor)
         self._names.clear()
@@ -165,7 +165,7 @@ class Recording:
         Names go before the file, since a recorder reads the log sockets only from then on.
         """
         self._started = time.monotonic()
-        self._process = RecorderProcess(self._tally_descriptor, self._sockets)
+        self._process = RecorderProcess(self._tally_descriptor, self._handed)
         self._epoll.register(self._process, select.EPOLLIN)
         for descriptor in self._names.values():
             self._process.send({"id": next(self._ids), "do": "names"}, descriptor)

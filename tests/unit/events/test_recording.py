@@ -20,6 +20,7 @@ from event_schema import checked
 from nflog_messages import DONE, message, numbered, some_names
 
 from wgd.daemon.recording import Recording
+from wgd.daemon.sources import Handed, Kind
 from wgd.errors import HostError
 from wgd.policy.names import Names
 
@@ -34,7 +35,8 @@ class Bench:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
         self.kernel = [pair[0] for pair in pairs]
         self.path = path
-        self.recording = Recording([pair[1] for pair in pairs], path, replace(some_names(), interface="lo"))
+        handed = [Handed(Kind.NFLOG, pair[1]) for pair in pairs]
+        self.recording = Recording(handed, path, replace(some_names(), interface="lo"))
 
     def close(self) -> None:
         self.recording.stop()
