@@ -4,7 +4,7 @@ import signal
 
 import pytest
 from flow import made_in
-from world import World, wait_until
+from world import PYTHON, World, wait_until
 
 POLICY = "  rules:\n    - {client_id: alice, allow: [10.20.0.0/24, 'fd20::/64']}\n"
 
@@ -125,6 +125,26 @@ class TestStop:
         daemon = start(world).wait_ready()
         assert daemon.end() == 0, daemon.output
         assert state(world.alice) == before
+
+
+class TestLeaveUp:
+    def test_keeps_routes_and_session_for_the_next_run_and_down_takes_them_away(self, world):
+        node = world.alice
+        before = state(node)
+        path = world.client_yaml(node)
+        words = ("-m", "wgd.cli.client", "run", "office", "--config", str(path), "--leave-up")
+        daemon = node.service(*words).wait_ready()
+        wait_until("an answer", lambda: node.gets(World.LAN[0]))
+        up, handshake = state(node), world.handshake(node)
+        assert daemon.end() == 0, daemon.output
+        assert node.gets(World.LAN[0])
+        daemon = node.service(*words).wait_ready()
+        assert node.gets(World.LAN[0])
+        assert world.handshake(node) == handshake
+        assert {line for line in up if line.startswith("route")} <= state(node)
+        assert daemon.end() == 0, daemon.output
+        node(PYTHON, "-m", "wgd.cli.client", "down", "office")
+        assert state(node) == before
 
 
 class TestReload:

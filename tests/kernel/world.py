@@ -311,11 +311,11 @@ class World:
             f"peers:\n{peers}policy:\n{policy or '  rules: []'}\n{more}"
         )
 
-    def serve(self, watchdog_seconds: float = 1.0) -> Service:
+    def serve(self, *options: str, watchdog_seconds: float = 1.0) -> Service:
         """Start the gateway with the config written last."""
         if self.gateway.code("wg", "show", "wgd0") != 0:
             self.gateway.wireguard("wgd0")
-        words = ("-m", "wgd.cli.server", "run", "--config", str(self.server_yaml))
+        words = ("-m", "wgd.cli.server", "run", "--config", str(self.server_yaml), *options)
         daemon = self.gateway.service(*words, watchdog_seconds=watchdog_seconds)
         return daemon.wait_ready()
 

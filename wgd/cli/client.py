@@ -40,32 +40,51 @@ def arguments() -> argparse.ArgumentParser:
         "  wgd-client check office",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command_name, text, example in (
-        ("run", "run a connection in the foreground", "wgd-client run office"),
-        ("check", "check the config of a connection and print every problem", "wgd-client check office && echo fine"),
-    ):
-        command = common.subcommand(commands, command_name, text, example)
+    made = {
+        name: common.subcommand(commands, name, text, example)
+        for name, text, example in (
+            ("run", "run a connection in the foreground", "wgd-client run office"),
+            ("check", "check the config of a connection and print every problem", "wgd-client check office"),
+            ("down", "take down what a `run --leave-up` has left standing", "wgd-client down office"),
+        )
+    }
+    for command in made.values():
         command.add_argument(
             "name", metavar="NAME", type=connection_name, help="name of the connection, such as office"
         )
-        command.add_argument("--config", metavar="F", type=Path, help=f"config file (default: {DIRECTORY}/NAME.yaml)")
+    for name in ("run", "check"):
+        made[name].add_argument(
+            "--config", metavar="F", type=Path, help=f"config file (default: {DIRECTORY}/NAME.yaml)"
+        )
+    common.add_leave_up(made["run"])
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = arguments().parse_args(argv)
-    if options.command == "check":
-        return common.check(lambda: load(options.name, options.config))
-    return run(options.name, options.config)
+    match options.command:
+        case "check":
+            return common.check(lambda: load(options.name, options.config))
+        case "down":
+            return down(options.name)
+        case _:
+            return run(options.name, options.config, leave_up=options.leave_up)
 
 
-def run(name: str, path: Path | None) -> Exit:
+def run(name: str, path: Path | None, *, leave_up: bool) -> Exit:
     """Run a connection until it is told to stop."""
     # Only here: what a daemon needs takes several times longer to import than `check` to run.
     from wgd.daemon.client import Client  # noqa: PLC0415 - see above
 
-    return common.run(lambda: Client(name, lambda: load(name, path)))
+    return common.run(lambda: Client(name, lambda: load(name, path), leave_up=leave_up))
+
+
+def down(name: str) -> Exit:
+    """Take down what an ended daemon has left standing."""
+    from wgd.daemon.client import take_down  # noqa: PLC0415 - as in run
+
+    return common.down(lambda: take_down(name))
 
 
 if __name__ == "__main__":

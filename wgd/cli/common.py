@@ -92,6 +92,27 @@ def run(make: Callable[[], Daemon]) -> Exit:
     return Exit.DONE
 
 
+def down(take_down: Callable[[], None]) -> Exit:
+    """Take down what a run with --leave-up has left."""
+    log.set_up()
+    try:
+        take_down()
+    except WgdError as error:
+        say(error)
+        return Exit.NO
+    return Exit.DONE
+
+
+def add_leave_up(run_parser: argparse.ArgumentParser) -> None:
+    """Add the option of `run` that the units use."""
+    run_parser.add_argument(
+        "--leave-up",
+        action="store_true",
+        help="leave interface, rules and routes standing at the end, for the next run to go on with; `down` takes"
+        " them away",
+    )
+
+
 def say(error: WgdError) -> None:
     """Print an error line by line, as `check` does; the journal gets each with its priority."""
     if log.is_journal(sys.stderr):

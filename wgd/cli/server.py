@@ -73,11 +73,14 @@ def arguments() -> argparse.ArgumentParser:
         "  wgd-server check --config /etc/wgd/server.yaml",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text, example in (
-        ("run", "run the gateway in the foreground", "wgd-server run --config configs/server.yaml"),
-        ("check", "check the config and its policy tests, and print every problem", "wgd-server check && echo fine"),
-    ):
-        command = common.subcommand(commands, name, text, example)
+    reading = {
+        name: common.subcommand(commands, name, text, example)
+        for name, text, example in (
+            ("run", "run the gateway in the foreground", "wgd-server run --config configs/server.yaml"),
+            ("check", "check the config and its policy tests, and print every problem", "wgd-server check"),
+        )
+    }
+    for command in reading.values():
         command.add_argument(
             "--config",
             metavar="F",
@@ -85,6 +88,8 @@ def arguments() -> argparse.ArgumentParser:
             default=DEFAULT_CONFIG,
             help="config file; the files of its .d folder are read too (default: %(default)s)",
         )
+    common.add_leave_up(reading["run"])
+    common.subcommand(commands, "down", "take down what a `run --leave-up` has left standing", "wgd-server down")
     asking = {
         name: common.subcommand(commands, name, text, example)
         for name, text, example in (
@@ -176,7 +181,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "check":
             return common.check(lambda: load(options.config))
         case "run":
-            return run(options.config)
+            return run(options.config, leave_up=options.leave_up)
+        case "down":
+            return down()
         case _:
             return asked(parser, options)
 
@@ -196,12 +203,19 @@ def asked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
             return ask.confirm(options.socket)
 
 
-def run(path: Path) -> Exit:
+def run(path: Path, *, leave_up: bool) -> Exit:
     """Run the gateway until it is told to stop."""
     # Only here: what a daemon needs takes several times longer to import than `check` to run.
     from wgd.daemon.server import Server  # noqa: PLC0415 - see above
 
-    return common.run(lambda: Server(Loader(path)))
+    return common.run(lambda: Server(Loader(path), leave_up=leave_up))
+
+
+def down() -> Exit:
+    """Take down what an ended daemon has left standing."""
+    from wgd.daemon.server import take_down  # noqa: PLC0415 - as in run
+
+    return common.down(take_down)
 
 
 if __name__ == "__main__":

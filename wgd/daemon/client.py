@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from wgd.daemon import notify
@@ -31,12 +32,16 @@ class Client:
 
     Raise ConfigError or HostError for a config or a key file that cannot be used, ConflictError when the host is in
     the way. Nothing is touched before `run`.
+
+    With `leave_up` the end of `run` leaves everything that was set standing, for a next run to go on with or for
+    `take_down`.
     """
 
-    def __init__(self, name: str, load: Callable[[], ClientConfig]) -> None:
+    def __init__(self, name: str, load: Callable[[], ClientConfig], *, leave_up: bool = False) -> None:
         self._load = load
+        self._leave_up = leave_up
         config = load()
-        self._connection = Connection(Note(RUNTIME_DIRECTORY / f"{name}.json"))
+        self._connection = Connection(note(name))
         self._first = self._connection.prepare(config)
         self._reach = Reach(self._connection.use)
         self._reports = Reports()
@@ -54,8 +59,9 @@ class Client:
                 Watch(loop, self._connection.monitor, self._concerns, lambda _: self._look())
                 loop.run()
                 notify.stopping()
-                log.info("stopping")
-                self._connection.stop()
+                log.info("stopping%s", "; what was set stays up" if self._leave_up else "")
+                if not self._leave_up:
+                    self._connection.stop()
         finally:
             self._reach.close()
             self._connection.close()
@@ -125,6 +131,17 @@ class Client:
             return "starting"
         state = "connected" if self._reach.handshake_done else self._reach.trouble or "no handshake yet"
         return f"{describe(desired.config)}; {state}"
+
+
+def note(name: str) -> Note:
+    """Return where the daemon of a connection writes down what it found."""
+    return Note(RUNTIME_DIRECTORY / f"{name}.json")
+
+
+def take_down(name: str) -> None:
+    """Take down what a run with `leave_up` has left standing; raise WgdError when something cannot be."""
+    with closing(Connection(note(name))) as connection:
+        connection.stop()
 
 
 def describe(config: ClientConfig) -> str:

@@ -20,13 +20,14 @@ def listen(path: Path) -> socket.socket:
     """
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _refuse_live(path)
+        refuse_live(path)
         return _listening(path)
     except OSError as error:
         raise HostError(str(path), f"cannot listen there: {error.strerror}") from error
 
 
-def _refuse_live(path: Path) -> None:
+def refuse_live(path: Path) -> None:
+    """Raise ConflictError when a daemon listens at `path`, HostError when something there is no socket."""
     try:
         status = path.lstat()
     except FileNotFoundError:

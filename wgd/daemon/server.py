@@ -16,6 +16,7 @@ from wgd.daemon.control import ControlSocket
 from wgd.daemon.drift import Drift, parts_of
 from wgd.daemon.explaining import explanation, question
 from wgd.daemon.gateway import Gateway
+from wgd.daemon.listening import refuse_live
 from wgd.daemon.loop import Loop
 from wgd.daemon.neighbours import Neighbours
 from wgd.daemon.recordings import Recordings
@@ -26,6 +27,7 @@ from wgd.daemon.watch import Watch
 from wgd.errors import WgdError
 from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import Note
+from wgd.host.privileges import keep_privileges_from_children
 from wgd.kernel.monitor import Notice, Subject
 from wgd.model import Address, ServerConfig
 from wgd.plan.gateway import ALL_PARTS, Desired, Difference, Part
@@ -33,7 +35,7 @@ from wgd.plan.preview import Change
 
 log = logging.getLogger(__name__)
 
-RUNTIME_DIRECTORY = Path("/run/wgd-server")
+NOTE = Note(Path("/run/wgd-server/found.json"))
 CHECK_SECONDS = 10.0
 """How often the kernel is read back when no watchdog sets the pace."""
 TICK_SECONDS = 1.0
@@ -46,11 +48,15 @@ class Server:
 
     Raise ConfigError or HostError for a config or a key file that cannot be used, ConflictError when the host is in
     the way. Nothing is touched before `run`.
+
+    With `leave_up` the end of `run` leaves everything that was set standing, for a next run to go on with or for
+    `take_down`.
     """
 
-    def __init__(self, load: Callable[[], ServerConfig]) -> None:
+    def __init__(self, load: Callable[[], ServerConfig], *, leave_up: bool = False) -> None:
+        self._leave_up = leave_up
         config = load()
-        self._gateway = Gateway(Note(RUNTIME_DIRECTORY / "found.json"))
+        self._gateway = Gateway(NOTE)
         self._first = self._gateway.prepare(config)
         self._recordings = Recordings()
         self._reload = Reload(self._gateway, self._recordings, load, self._reloaded)
@@ -62,6 +68,8 @@ class Server:
 
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
+        # The recorder begins without them; the daemon itself keeps them.
+        keep_privileges_from_children()
         try:
             # First of all: it refuses where another daemon runs. Who calls now is answered when all is ready.
             with closing(ControlSocket(CONTROL_SOCKET, Service(self).answer)) as control, Loop() as loop:
@@ -96,8 +104,9 @@ class Server:
 
     def _stop(self) -> None:
         notify.stopping()
-        log.info("stopping")
-        self._gateway.stop()
+        log.info("stopping%s", "; what was set stays up" if self._leave_up else "")
+        if not self._leave_up:
+            self._gateway.stop()
         self._recordings.event("stopped")
 
     def _hang_up(self) -> None:
@@ -215,6 +224,16 @@ class Server:
         in_the_way = len(self._neighbours.found)
         neighbours = f", {in_the_way} in the way (wgd-server status)" if in_the_way else ""
         return f"{describe(desired.config)}, {live} live{neighbours}"
+
+
+def take_down() -> None:
+    """Take down what a run with `leave_up` has left standing.
+
+    Raise ConflictError while a daemon runs, and the first error after everything was tried.
+    """
+    refuse_live(CONTROL_SOCKET)
+    with closing(Gateway(NOTE)) as gateway:
+        gateway.stop()
 
 
 def describe(config: ServerConfig) -> str:

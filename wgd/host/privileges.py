@@ -18,6 +18,15 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SETPCAP = 8
 _SUBJECT = "privileges"
+_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+
+
+def keep_privileges_from_children() -> None:
+    """Empty the ambient set of this thread: what it starts from now on, as another user than root, has no capability.
+
+    Raise HostError when that is refused.
+    """
+    _call(ctypes.CDLL(None, use_errno=True).prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def drop_privileges() -> None:
@@ -32,8 +41,10 @@ def drop_privileges() -> None:
     _call(libc.prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     if may_empty_bounding_set:
         _empty_bounding_set(libc)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _call(libc.capset, header, (ctypes.c_uint32 * 6)())
+    # Not where there is nothing to give up: the unit's system call filter knows no capset.
+    if any(_status()[name] for name in _SETS):
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        _call(libc.capset, header, (ctypes.c_uint32 * 6)())
     _verify(bounding_set_too=may_empty_bounding_set)
 
 
@@ -48,9 +59,7 @@ def _empty_bounding_set(libc: ctypes.CDLL) -> None:
 
 def _verify(*, bounding_set_too: bool) -> None:
     status = _status()
-    sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"]
-    if bounding_set_too:
-        sets.append("CapBnd")
+    sets = [*_SETS, "CapBnd"] if bounding_set_too else _SETS
     left = [name for name in sets if status[name]]
     if left or not status["NoNewPrivs"]:
         raise HostError(

@@ -89,6 +89,14 @@ def test_the_gateway_serves_them_after_its_start(monkeypatch: pytest.MonkeyPatch
     assert server._gateway.did == ["start", "reload", "stop", "close"]
 
 
+def test_the_gateway_leaves_up_what_it_is_told_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(server_module, "Gateway", Started)
+    monkeypatch.setattr(server_module, "CONTROL_SOCKET", tmp_path / "control")
+    server = Server(server_config, leave_up=True)
+    server.run()
+    assert server._gateway.did == ["start", "reload", "close"]
+
+
 def test_the_client_serves_them_after_its_start(monkeypatch: pytest.MonkeyPatch, silence: SimpleNamespace) -> None:
     config = SimpleNamespace(
         interface=SimpleNamespace(name="wgd-office"), server=SimpleNamespace(endpoints=("192.0.2.1:1",), allowed_ips=())
