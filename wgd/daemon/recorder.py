@@ -1,15 +1,19 @@
 """The process that reads what the kernel copied from the wire and writes the event log. It has no privilege.
 
-The daemon starts it as `python3 -m wgd.daemon.recorder CONTROL TALLY KIND:SOCKET…`, numbers of descriptors that it
-inherits: the control socket (SOCK_SEQPACKET), the tally, and what it reads (sources.py says which kinds there are and
-how another is added). Requests and answers are JSON objects:
+The daemon starts it as `python3 -m wgd.daemon.recorder DIRECTORY CONTROL TALLY KIND:SOCKET…`: the log's directory,
+outside of which it opens nothing, and numbers of descriptors that it inherits: the control socket (SOCK_SEQPACKET), the
+tally, and what it reads (sources.py says which kinds there are and how another is added). Requests and answers are
+JSON objects:
 
-    {"id": 1, "do": "open", "path": P}    write to this file, opened anew
+    {"id": 1, "do": "open", "path": P, "must": B}
+                                          write to this file of the directory, opened anew; the first time it begins
+                                          to read its sources, unless the file must open and does not
     {"id": 2, "do": "names"}              with a descriptor from which Names are read
     {"id": 3, "do": "write", "line": L}   append the daemon's own line
     {"id": 4, "do": "settle"}             answered when everything logged until now is in the file
     {"id": N, "error": null or text}      the answer
     {"refused": text or null}             unasked: the file takes no lines, or does again
+    {"unrestricted": true}                unasked: there is no Landlock, so it could open whatever its user may
 
 The end of the control socket is the end: what the kernel has queued is written first.
 """
@@ -34,6 +38,7 @@ from wgd.daemon.sources import SOURCES, Handed, Kind, Source
 from wgd.daemon.tally import Cell, Tally
 from wgd.errors import HostError, WgdError
 from wgd.events.names_book import NamesBook
+from wgd.host.landlock import restrict_to
 from wgd.host.privileges import drop_privileges
 from wgd.kernel.nflog import FLUSH_SECONDS, RECEIVE_BYTES
 from wgd.policy.names import Names
@@ -67,8 +72,10 @@ class Recorder:
         self._is_reading = False
         self._ended = False
 
-    def run(self) -> None:
+    def run(self, *, restricted: bool = True) -> None:
         """Serve until the control socket ends, then write what is queued."""
+        if not restricted:
+            self._send({"unrestricted": True})
         with self._selector as selector:
             selector.register(self._control, selectors.EVENT_READ, self._handle_control)
             while not self._ended:
@@ -149,8 +156,13 @@ class Recorder:
 
     def _do(self, request: dict[str, Any], descriptors: list[int]) -> None:
         if request["do"] == "open":
+            try:
+                self._log.open(Path(request["path"]))
+            except HostError:
+                if not request["must"]:
+                    self._start_reading()
+                raise
             self._start_reading()
-            self._log.open(Path(request["path"]))
         elif request["do"] == "names":
             with os.fdopen(descriptors[0], "rb") as file:
                 file.seek(0)
@@ -183,16 +195,17 @@ def main(arguments: list[str]) -> None:
     """Run on the descriptors that the arguments number."""
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    control, tally = map(int, arguments[:2])
-    handed = [(Kind(kind), int(number)) for kind, _, number in (word.partition(":") for word in arguments[2:])]
+    directory, (control, tally) = Path(arguments[0]), map(int, arguments[1:3])
+    handed = [(Kind(kind), int(number)) for kind, _, number in (word.partition(":") for word in arguments[3:])]
     try:
         drop_privileges()
+        restricted = restrict_to(directory)
         recorder = Recorder(
             socket.socket(fileno=control),
             Tally(tally),
             [Handed(kind, socket.socket(fileno=number)) for kind, number in handed],
         )
-        recorder.run()
+        recorder.run(restricted=restricted)
     except HostError as error:
         sys.exit(f"the recorder ends: {error}")
 

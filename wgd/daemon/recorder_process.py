@@ -28,11 +28,19 @@ class NoAnswerError(Exception):
 
 
 class RecorderProcess:
-    """Starts `wgd.daemon.recorder` with the tally and what it shall read; raise OSError when no process can be made."""
+    """Starts `wgd.daemon.recorder` with the tally and what it shall read; raise OSError when no process can be made.
 
-    def __init__(self, tally: int, handed: Sequence[Handed]) -> None:
+    It can open files in `directory` alone.
+    """
+
+    def __init__(self, directory: Path, tally: int, handed: Sequence[Handed]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        words = [str(theirs.fileno()), str(tally), *(f"{kind}:{each.fileno()}" for kind, each in handed)]
+        words = [
+            str(directory),
+            str(theirs.fileno()),
+            str(tally),
+            *(f"{kind}:{each.fileno()}" for kind, each in handed),
+        ]
         try:
             self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._process = subprocess.Popen(
@@ -50,6 +58,8 @@ class RecorderProcess:
         finally:
             theirs.close()
         self.pid = self._process.pid
+        self._directory = directory
+        self._restricted_to = _identity(directory)
 
     def fileno(self) -> int:
         """Return what can be read when `receive` has something to say."""
@@ -80,6 +90,10 @@ class RecorderProcess:
                 raise NoAnswerError(self._how_it_ended())
             yield json.loads(message)
 
+    def is_shut_out(self) -> bool:
+        """Tell whether its directory is another one now, which Landlock lets it not open: it knows them by inode."""
+        return _identity(self._directory) != self._restricted_to
+
     def end(self, seconds: float) -> bool:
         """End it by closing its socket, kill it after `seconds`; True when it went by itself."""
         self._control.close()
@@ -96,3 +110,11 @@ class RecorderProcess:
         except subprocess.TimeoutExpired:
             return "it closed its socket"
         return f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -54,11 +54,12 @@ class Recording:
         self._started = 0.0
         self._ids = count(1)
         self._unanswered: dict[int, str] = {}
+        self._unrestricted = False
 
     def start(self) -> None:
         """Start the recorder and wait until its file is open; raise HostError, with nothing left behind, if not."""
         try:
-            error = self._answer(self._begin(), START_SECONDS)
+            error = self._answer(self._begin(must=True), START_SECONDS)
         except (NoAnswerError, OSError) as failure:
             self.stop()
             raise HostError("event log", f"the recorder does not start: {failure}") from failure
@@ -86,11 +87,11 @@ class Recording:
 
     def reopen(self) -> None:
         """Open the log file anew, after a rotation; what is refused is logged and tried again."""
-        self._tell("open", path=str(self._path))
+        self._tell("open", path=str(self._path), must=False)
 
     def move(self, path: Path) -> None:
         """Write to another file from now on; raise HostError, and go on with the one before, when it does not open."""
-        error = self._ask("open", path=str(path))
+        error = self._ask("open", path=str(path), must=False) if path.parent == self._path.parent else self._go_to(path)
         if error is not None:
             self.reopen()
             raise HostError("logging.path", error)
@@ -121,6 +122,9 @@ class Recording:
     def check(self) -> None:
         """Do what `handle` does, and start a recorder if none is there; raise HostError when none can be."""
         self.handle()
+        if self._process is not None and self._process.is_shut_out():
+            log.warning("event log: %s is another directory now; starting another recorder", self._path.parent)
+            self._go_to(self._path)
         if self._process is None:
             self._replace("it has ended")
         if self._process is None:
@@ -159,18 +163,20 @@ class Recording:
         if before is not None:
             os.close(before)
 
-    def _begin(self) -> int:
+    def _begin(self, *, must: bool = False) -> int:
         """Start a recorder and tell it everything it needs; return the id of the request that opens the file.
 
-        Names go before the file, since a recorder reads the log sockets only from then on.
+        Names go before the file, since a recorder reads its sources only from then on. One that `must` open it reads
+        nothing when it cannot, any other counts what comes.
         """
         self._started = time.monotonic()
-        self._process = RecorderProcess(self._tally_descriptor, self._handed)
+        self.refused = None
+        self._process = RecorderProcess(self._path.parent, self._tally_descriptor, self._handed)
         self._epoll.register(self._process, select.EPOLLIN)
         for descriptor in self._names.values():
             self._process.send({"id": next(self._ids), "do": "names"}, descriptor)
         opening = next(self._ids)
-        self._process.send({"id": opening, "do": "open", "path": str(self._path)})
+        self._process.send({"id": opening, "do": "open", "path": str(self._path), "must": must})
         for identity, line in self._unanswered.items():
             self._process.send({"id": identity, "do": "write", "line": line})
         return opening
@@ -183,24 +189,47 @@ class Recording:
                 log.error("the recorder has failed again: %s", reason)
                 return
             log.error("the recorder has failed: %s; starting another", reason)
+        self._start_another()
+
+    def _start_another(self) -> None:
         try:
             self._begin()
         except (NoAnswerError, OSError) as failure:
             log.error("the recorder cannot be started: %s", failure)
             self._discard()
 
+    def _go_to(self, path: Path) -> str | None:
+        """Have another recorder write to `path`, whose directory the one before cannot open; return what is refused.
+
+        When something is refused, the one before, or a successor to it, goes on with its own file.
+        """
+        self._tell("settle")
+        before, self._path = self._path, path
+        if self._process is not None:
+            self._process.end(STOP_SECONDS)
+            self._process = None
+        try:
+            error = self._answer(self._begin(must=path != before), START_SECONDS)
+        except (NoAnswerError, OSError) as failure:
+            error = f"the recorder does not start: {failure}"
+        if error is not None and path != before:
+            self._path = before
+            self._discard()
+            self._start_another()
+        return error
+
     def _discard(self) -> None:
         if self._process is not None:
             self._process.end(0)
             self._process = None
 
-    def _tell(self, what: str, descriptor: int | None = None, **fields: str) -> None:
+    def _tell(self, what: str, descriptor: int | None = None, **fields: Any) -> None:
         """Send a request and wait for the answer; a refusal is logged."""
         error = self._ask(what, descriptor, **fields)
         if error is not None:
             log.error("event log: %s", error)
 
-    def _ask(self, what: str, descriptor: int | None = None, **fields: str) -> str | None:
+    def _ask(self, what: str, descriptor: int | None = None, **fields: Any) -> str | None:
         """Send a request, wait for the answer and return the error in it; a recorder that is silent is replaced."""
         if self._process is None:
             return None
@@ -228,6 +257,13 @@ class Recording:
             self._unanswered.pop(message["id"], None)
             if message["error"] is not None:
                 log.error("event log: %s", message["error"])
+            return
+        if "unrestricted" in message:
+            if not self._unrestricted:
+                log.warning(
+                    "this kernel has no Landlock: the recorder holds no capability, but can open what its user may"
+                )
+            self._unrestricted = True
             return
         self.refused = message["refused"]
         if self.refused is not None:

@@ -249,3 +249,49 @@ def test_the_recorder_imports_only_what_it_needs() -> None:
     modules = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     heavy = {"pyroute2", "yaml", "voluptuous", "nftables", "systemd", "logging", "subprocess", "asyncio"}
     assert not heavy.intersection(modules)
+
+
+def test_the_recorder_opens_nothing_outside_the_directory_of_its_log(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for path, works in ((tmp_path / "other.jsonl", True), (tmp_path.parent / "other.jsonl", False)):
+        error = bench.recording._ask("open", path=str(path), must=False)
+        assert (error is None) == works, error
+        assert path.exists() == works
+
+
+def test_a_move_to_another_directory_loses_nothing(bench: Bench, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "events.jsonl"
+    elsewhere.parent.mkdir()
+    bench.recording.event("started")
+    bench.kernel[0].send(numbered([ONE]))
+    first = bench.recording.pid
+    bench.recording.move(elsewhere)
+    bench.kernel[0].send(message(**ONE, sequence=1))
+    assert bench.recording.settle() == (2, 0, 0, 0, 0)
+    assert bench.recording.pid != first
+    assert bench.events() + [entry["event"] for entry in checked(elsewhere.read_bytes())] == ["started", "open", "open"]
+
+
+def test_a_move_that_is_refused_loses_nothing_either(bench: Bench, tmp_path: Path) -> None:
+    bench.kernel[0].send(numbered([ONE]))
+    with pytest.raises(HostError, match="none does not exist"):
+        bench.recording.move(tmp_path / "none" / "events.jsonl")
+    bench.kernel[0].send(message(**ONE, sequence=1))
+    assert bench.recording.settle() == (2, 0, 0, 0, 0)
+    assert bench.events() == ["open", "open"]
+
+
+def test_a_directory_that_is_made_anew_is_written_to_after_the_next_check(bench: Bench) -> None:
+    before = bench.path.parent.rename(bench.path.parent.with_suffix(".old"))
+    bench.path.parent.mkdir()
+    bench.recording.check()
+    bench.kernel[0].send(numbered([ONE]))
+    bench.recording.settle()
+    assert bench.events() == ["open"]
+    assert not (before / bench.path.name).read_bytes()
+
+
+def test_that_there_is_no_landlock_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        bench.recording._take({"unrestricted": True})
+    assert [record.message for record in caplog.records if "no Landlock" in record.message] == [caplog.messages[-1]]
