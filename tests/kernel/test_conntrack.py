@@ -11,16 +11,17 @@ from pyroute2 import netns
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from wgd.kernel.conntrack import forget_generations
+from wgd.policy.ruleset import GENERATION_MASK, RECORDED_FORWARDED
 
 NAMESPACE = f"wgdt{os.getpid()}ct"
-HOSTS_BITS = 0x00345678
-GENERATIONS = {9001: 0, 9002: 1, 9003: 127, 9004: 128, 9005: 255}
+KEPT_BITS = RECORDED_FORWARDED | 0x00345678
+GENERATIONS = {9001: 0, 9002: 1, 9003: 31, 9004: 32, 9005: 63}
 
 
 @pytest.fixture
 def flows() -> Iterator[None]:
-    """A namespace with one UDP flow a port and family, each with a mark; the host's bits are in every mark."""
-    marks = ", ".join(f"{port} : 0x{generation << 24 | HOSTS_BITS:08x}" for port, generation in GENERATIONS.items())
+    """A namespace with one UDP flow a port and family, each with a mark; other bits are in every mark."""
+    marks = ", ".join(f"{port} : 0x{generation << 24 | KEPT_BITS:08x}" for port, generation in GENERATIONS.items())
     ruleset = (
         "table inet t { chain c { type filter hook output priority 0;"
         f" ct mark set udp dport map {{ {marks} }}; }}; }}"
@@ -42,7 +43,7 @@ def flows() -> Iterator[None]:
 
 
 def generations() -> dict[int, set[int]]:
-    """Return the generation in each flow's mark, by port, over both families; the host's bits are all there."""
+    """Return the generation in each flow's mark, by port, over both families; all other bits are there."""
     found: dict[int, set[int]] = {port: set() for port in GENERATIONS}
     with NFCTSocket() as door:
         for message in door.dump():
@@ -50,8 +51,8 @@ def generations() -> dict[int, set[int]]:
             if proto.get_attr("CTA_PROTO_NUM") != socket.IPPROTO_UDP:
                 continue
             mark = message.get_attr("CTA_MARK")
-            assert mark & 0x00FFFFFF == HOSTS_BITS
-            found[proto.get_attr("CTA_PROTO_DST_PORT")].add(mark >> 24)
+            assert mark & ~GENERATION_MASK == KEPT_BITS
+            found[proto.get_attr("CTA_PROTO_DST_PORT")].add((mark & GENERATION_MASK) >> 24)
     return found
 
 
@@ -60,9 +61,9 @@ def expected(*forgotten: int) -> dict[int, set[int]]:
 
 
 @pytest.mark.usefixtures("flows")
-def test_a_half_is_forgotten_and_the_other_and_the_hosts_bits_stay() -> None:
+def test_a_half_is_forgotten_and_all_other_bits_stay() -> None:
     assert generations() == expected()
     forget_generations(upper=True)
-    assert generations() == expected(128, 255)
+    assert generations() == expected(32, 63)
     forget_generations(upper=False)
-    assert generations() == expected(1, 127, 128, 255)
+    assert generations() == expected(1, 31, 32, 63)

@@ -1,7 +1,7 @@
 """The nftables table over its life: what was applied last, and the generation that its flows are marked with.
 
-Every change of the ruleset gets a generation that no flow in the kernel carries. There are 255. Before 1 to 127 begin
-anew, and before 128 to 255 do, that half is taken from all flows; none of it has been given out for 127 changes.
+Every change of the ruleset gets a generation that no flow in the kernel carries. There are 63. Before 1 to 31 begin
+anew, and before 32 to 63 do, that half is taken from all flows; none of it has been given out for 31 changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wgd.plan.ruleset import DELETE_TABLE, next_generation, transactions
 from wgd.plan.tampering import Known, distrust, known
 from wgd.policy.ruleset import Ruleset
 
-FIRST_OF_UPPER_HALF = 128
+FIRST_OF_UPPER_HALF = 32
 UNREAD = -1
 """The number of no ruleset: see `ruleset_number`."""
 

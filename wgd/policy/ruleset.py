@@ -17,9 +17,13 @@ Element = tuple[Interval, ...]
 """One interval for each field of a set's key."""
 
 DIGEST_DIGITS = 12
-GENERATION_MASK = 0xFF000000
-"""The bits of the conntrack mark that hold a generation, 1 to 255; 0 in them is none. All other bits are the host's."""
-LAST_GENERATION = 255
+GENERATION_MASK = 0x3F000000
+"""The bits of the conntrack mark that hold a generation, 1 to 63; 0 in them is none. The lower 24 are the host's."""
+LAST_GENERATION = 63
+RECORDED_MASK = 0xC0000000
+"""The bits of the conntrack mark that are not 0 in a flow of which the event log has, or is to have, an `open`."""
+RECORDED_FORWARDED, RECORDED_DELIVERED = 0x40000000, 0x80000000
+"""What they say: forwarded, or delivered to the gateway itself. It stays when the generation changes."""
 GENERATION_SET = "generation"
 """The set whose one element is the ct mark of the generation in force."""
 GENERATION_WORD = "$generation"

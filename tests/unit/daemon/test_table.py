@@ -35,7 +35,7 @@ class Kernel:
             raise KernelError("nftables", "no")
 
     def forget(self, *, upper: bool) -> None:
-        self.carried = {number for number in self.carried if (number >= 128) != upper}
+        self.carried = {number for number in self.carried if (number >= 32) != upper}
 
     def holds(self, ruleset: Ruleset) -> None:
         assert ruleset.generation not in self.carried, "a flow of an earlier generation would come back"
