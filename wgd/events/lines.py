@@ -36,6 +36,18 @@ class PacketParts(NamedTuple):
     has_source_port: bool
 
 
+class FlowParts(NamedTuple):
+    """The text between the time and the source port of a flow's line, and that between the port and the counts.
+
+    `has_source_port` is as in PacketParts. `client_began`: the flow's source is the client.
+    """
+
+    before_source_port: str
+    after_source_port: str
+    has_source_port: bool
+    client_began: bool
+
+
 def quoted(text: str) -> str:
     """Return a JSON string that encodes to UTF-8 whatever the text holds, with no control character left in it."""
     encodable = text.encode("utf-8", "replace").decode()
@@ -92,6 +104,18 @@ def packet_parts(leading: str, packet: Packet, rule: str | None, interfaces: str
     `leading` and `interfaces` are members as the functions above give them. A packet that shows its destination port
     shows its source port too.
     """
+    before, after = _ends(leading, packet, rule)
+    return PacketParts(before, f'{after}{interfaces},"length":', packet.destination_port is not None)
+
+
+def flow_parts(leading: str, packet: Packet, rule: str | None, *, client_began: bool) -> FlowParts:
+    """Return the parts of the line of a flow that began with this packet; what is said there holds here."""
+    before, after = _ends(leading, packet, rule)
+    return FlowParts(before, after, packet.destination_port is not None, client_began)
+
+
+def _ends(leading: str, packet: Packet, rule: str | None) -> tuple[str, str]:
+    """Return the members before the source port and after it, as far as packets and flows have them in common."""
     before = f'{leading},"src_ip":"{address_text(packet.source)}"'
     after = f',"dst_ip":"{address_text(packet.destination)}"'
     if packet.destination_port is not None:
@@ -103,7 +127,7 @@ def packet_parts(leading: str, packet: Packet, rule: str | None, interfaces: str
         after += f',"icmp_type":{packet.icmp_type}'
     if rule is not None:
         after += f',"rule":{quoted(rule)}'
-    return PacketParts(before, f'{after}{interfaces},"length":', packet.destination_port is not None)
+    return before, after
 
 
 def lost_line(time: str, count: int, reason: str) -> str:

@@ -49,12 +49,16 @@ def align(length: int) -> int:
     return (length + 3) & ~3
 
 
-def attributes(message: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield type, start and end of each attribute's value in one whole message; raise ValueError when one is cut."""
-    offset = MESSAGE_HEADER.size + FAMILY_HEADER_LENGTH
-    while offset + ATTRIBUTE_HEADER.size <= len(message):
+def attributes(message: bytes, start: int | None = None, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """Yield type, start and end of each attribute's value in one whole message, or between two places in it.
+
+    Raise ValueError when one is cut.
+    """
+    offset = MESSAGE_HEADER.size + FAMILY_HEADER_LENGTH if start is None else start
+    limit = len(message) if end is None else end
+    while offset + ATTRIBUTE_HEADER.size <= limit:
         length, kind = ATTRIBUTE_HEADER.unpack_from(message, offset)
-        if length < ATTRIBUTE_HEADER.size or offset + length > len(message):
+        if length < ATTRIBUTE_HEADER.size or offset + length > limit:
             raise ValueError("an attribute is longer than its message")
         yield kind & TYPE_MASK, offset + ATTRIBUTE_HEADER.size, offset + length
         offset += align(length)

@@ -55,7 +55,7 @@ def open_nflog(group: int) -> socket.socket:
         raise UnsupportedError(_subject(group), f"this kernel has no nfnetlink: {error.strerror}") from error
     try:
         opened.bind((0, 0))
-        _set_receive_buffer(opened)
+        set_receive_buffer(opened)
         opened.settimeout(_ACK_SECONDS)
         _check(opened, group, _request(opened, group, _configuration()))
         opened.setblocking(False)  # noqa: FBT003 the socket's own interface
@@ -82,7 +82,7 @@ def _configuration() -> bytes:
     )
 
 
-def _set_receive_buffer(opened: socket.socket) -> None:
+def set_receive_buffer(opened: socket.socket) -> None:
     """Ask for a large queue; without CAP_NET_ADMIN in the first user namespace the host's rmem_max limits it."""
     try:
         opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
