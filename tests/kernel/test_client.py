@@ -1,6 +1,7 @@
 """The client: interface, server peer, routes, and that stop takes back what start did."""
 
 import signal
+import subprocess
 
 import pytest
 from flow import made_in
@@ -161,6 +162,48 @@ class TestReload:
         path.write_text("interface: {}\n")
         assert "reload refused" in daemon.reload()
         assert world.alice.gets(World.LAN[0])
+
+
+class TestControl:
+    def client(self, world, *words):
+        """Run a command of wgd-client beside the daemon."""
+        command = world.alice.inside(PYTHON, "-m", "wgd.cli.client", *words)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def test_reload_waits_until_the_routes_are_there(self, world):
+        start(world).wait_ready()
+        world.client_yaml(world.alice, "10.20.0.0/24, 10.44.0.0/24")
+        assert self.client(world, "reload", "office").returncode == 0
+        assert "dev wgd-office" in world.alice("ip", "route", "show", "exact", "10.44.0.0/24")
+
+    def test_a_reload_that_is_refused_is_1_with_the_reasons_and_changes_nothing(self, world):
+        start(world).wait_ready()
+        world.client_yaml(world.alice).write_text("interface: {}\n")
+        done = self.client(world, "reload", "office")
+        assert done.returncode == 1
+        assert "interface.address" in done.stderr
+        assert "dev wgd-office" in world.alice("ip", "route", "show", "exact", "10.20.0.0/24")
+
+    def test_status_tells_of_the_handshake_with_the_gateway(self, world):
+        start(world).wait_ready()
+        wait_until("the handshake", lambda: world.handshake(world.alice))
+        shown = self.client(world, "status").stdout
+        assert "connection: office connected" in shown
+        assert f"   gateway: {world.keys['gateway']}" in shown.splitlines()
+        assert "  endpoint: 192.0.2.1:51820" in shown.splitlines()
+
+    def test_a_second_daemon_of_the_name_is_refused_and_the_first_goes_on(self, world):
+        start(world).wait_ready()
+        second = self.client(world, "run", "office", "--config", str(world.client_yaml(world.alice)))
+        assert second.returncode == 1
+        assert "another daemon already runs" in second.stderr
+        assert world.alice.gets(World.LAN[0])
+
+    def test_the_socket_is_gone_with_the_daemon(self, world):
+        daemon = start(world).wait_ready()
+        daemon.end()
+        done = self.client(world, "status")
+        assert (done.returncode, "no wgd-client runs here" in done.stderr) == (4, True)
 
 
 class TestDrift:

@@ -65,7 +65,7 @@ def ask(world, *words):
 
 def call(world, method):
     """Call a method at once, without the time that a command needs to begin."""
-    return control.ask(socket_of(world), f"io.wgd.Server.{method}", {}, 30)
+    return control.ask(socket_of(world), "wgd-server", f"io.wgd.Server.{method}", {}, 30)
 
 
 def raw_call(world, method, group):
@@ -328,7 +328,7 @@ class TestSocket:
         before = first.gateway("nft", "--handle", "--stateless", "list", "ruleset")
         second = first.gateway.service("-m", "wgd.cli.server", "run", "--config", str(first.server_yaml))
         assert second.wait() == 1
-        assert "another wgd-server already runs" in second.output
+        assert "another daemon already runs" in second.output
         assert ask(first, "status").returncode == 0
         assert first.gateway("nft", "--handle", "--stateless", "list", "ruleset") == before
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wgd.cli import common
+from wgd.cli import ask_client, common
 from wgd.cli.common import Exit
 from wgd.config.client import load_client
 from wgd.host.files import read_source
@@ -45,6 +45,7 @@ def arguments() -> argparse.ArgumentParser:
         for name, text, example in (
             ("run", "run a connection in the foreground", "wgd-client run office"),
             ("check", "check the config of a connection and print every problem", "wgd-client check office"),
+            ("reload", "reload the config: all of it, or nothing with the reasons", "wgd-client reload office"),
             ("down", "take down what a `run --leave-up` has left standing", "wgd-client down office"),
         )
     }
@@ -56,6 +57,13 @@ def arguments() -> argparse.ArgumentParser:
         made[name].add_argument(
             "--config", metavar="F", type=Path, help=f"config file (default: {DIRECTORY}/NAME.yaml)"
         )
+    status = common.subcommand(
+        commands, "status", "show interface, gateway, handshake and traffic", "wgd-client status office"
+    )
+    status.add_argument(
+        "name", metavar="NAME", nargs="?", type=connection_name, help="name of the connection (default: all that run)"
+    )
+    status.add_argument("--json", action="store_true", help="print it as JSON: an object for NAME, else a list of them")
     common.add_leave_up(made["run"])
     return parser
 
@@ -68,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return common.check(lambda: load(options.name, options.config))
         case "down":
             return down(options.name)
+        case "reload":
+            return ask_client.reload(options.name)
+        case "status" if options.name is None:
+            return ask_client.status_of_all(as_json=options.json)
+        case "status":
+            return ask_client.status(options.name, as_json=options.json)
         case _:
             return run(options.name, options.config, leave_up=options.leave_up)
 

@@ -48,18 +48,25 @@ def status(found: Mapping[str, Any], *, colour: bool) -> str:
     """Return the lines for what Status answers."""
     paint = Painter(colour=colour)
     now = time.time()
-    rows = list(_summary(found, paint, now))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:>{width}}{':' if name else ' '} {text}" for name, text in rows]
-    return "\n".join((*lines, "", *_peers(found["peers"], paint, now))) + "\n"
+    return "\n".join((rows(list(_summary(found, paint, now))), *_peers(found["peers"], paint, now), ""))
+
+
+def rows(named: Sequence[tuple[str, str]]) -> str:
+    """Return a line for each name and text, aligned at the colon; a line without a name goes on with the one before."""
+    width = max(len(name) for name, _ in named)
+    return "".join(f"{name:>{width}}{':' if name else ' '} {text}\n" for name, text in named)
+
+
+def interface_state(interface: Mapping[str, Any], paint: Painter) -> str:
+    """Return an interface of Status in a few words."""
+    state = paint("up", GREEN) if interface["up"] else paint("down", RED)
+    mtu = f", MTU {interface['mtu']}" if interface["mtu"] is not None else ""
+    return f"{paint(interface['name'], BOLD)} {state}, port {interface['listen_port'] or 'none'}{mtu}"
 
 
 def _summary(found: Mapping[str, Any], paint: Painter, now: float) -> Iterator[tuple[str, str]]:
-    interface = found["interface"]
-    state = paint("up", GREEN) if interface["up"] else paint("down", RED)
-    mtu = f", MTU {interface['mtu']}" if interface["mtu"] is not None else ""
-    yield "interface", f"{paint(interface['name'], BOLD)} {state}, port {interface['listen_port'] or 'none'}{mtu}"
-    yield "addresses", ", ".join(interface["addresses"]) or "none"
+    yield "interface", interface_state(found["interface"], paint)
+    yield "addresses", ", ".join(found["interface"]["addresses"]) or "none"
     yield "running", f"for {duration(now - found['started'])}, version {found['version']}"
     mode = found["authz_mode"]
     yield "mode", mode if mode == "enforce" else paint(f"{mode}: nothing is dropped", YELLOW)
@@ -149,8 +156,8 @@ def _peers(peers: Sequence[Mapping[str, Any]], paint: Painter, now: float) -> It
     if not peers:
         yield "no peers"
         return
-    rows = [("PEER", "ENDPOINT", "HANDSHAKE", "FROM PEER", "TO PEER")]
-    rows += [
+    table = [("PEER", "ENDPOINT", "HANDSHAKE", "FROM PEER", "TO PEER")]
+    table += [
         (
             peer["name"] or peer["public_key"],
             peer["endpoint"] or "-",
@@ -160,9 +167,9 @@ def _peers(peers: Sequence[Mapping[str, Any]], paint: Painter, now: float) -> It
         )
         for peer in peers
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     colours = [BOLD, *(GREEN if peer["live"] else "" for peer in peers)]
-    for row, colour in zip(rows, colours, strict=True):
+    for row, colour in zip(table, colours, strict=True):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
         if colour:
             cells[0] = paint(cells[0], colour)

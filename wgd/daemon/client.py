@@ -6,16 +6,23 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+from wgd import __version__
 from wgd.daemon import notify
+from wgd.daemon.client_service import ClientService
 from wgd.daemon.connection import Connection
+from wgd.daemon.control import ControlSocket
 from wgd.daemon.drift import Reports
+from wgd.daemon.listening import refuse_live
 from wgd.daemon.loop import Loop
 from wgd.daemon.reach import Reach
+from wgd.daemon.status import interface_fields, peer_fields
 from wgd.daemon.watch import Watch
 from wgd.errors import WgdError
+from wgd.host.control import client_control_socket
 from wgd.host.files import Note
 from wgd.kernel.monitor import Notice, Subject
 from wgd.model import ClientConfig
@@ -25,6 +32,8 @@ log = logging.getLogger(__name__)
 
 RUNTIME_DIRECTORY = Path("/run/wgd-client")
 CHECK_SECONDS = 5.0
+TICK_SECONDS = 1.0
+"""How often it is looked whether a caller on the control socket has had its time."""
 
 
 class Client:
@@ -38,6 +47,8 @@ class Client:
     """
 
     def __init__(self, name: str, load: Callable[[], ClientConfig], *, leave_up: bool = False) -> None:
+        self._name = name
+        self._started = time.time()
         self._load = load
         self._leave_up = leave_up
         config = load()
@@ -50,12 +61,16 @@ class Client:
     def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, stop. Raise WgdError when the start or the stop fails."""
         try:
-            with Loop() as loop:
+            # First of all: it refuses where another daemon of this name runs.
+            control_path = client_control_socket(self._name)
+            with closing(ControlSocket(control_path, ClientService(self).answer)) as control, Loop() as loop:
                 loop.on_signal((signal.SIGTERM, signal.SIGINT), loop.stop)
-                loop.on_signal((signal.SIGHUP,), self._reload)
+                loop.on_signal((signal.SIGHUP,), self._hang_up)
                 self._start()
                 loop.on_readable(self._reach.resolver, self._reach.resolved)
                 loop.every(min(CHECK_SECONDS, notify.watchdog_interval() or CHECK_SECONDS), self._check)
+                loop.on_readable(control, control.handle)
+                loop.every(TICK_SECONDS, control.expire)
                 Watch(loop, self._connection.monitor, self._concerns, lambda _: self._look())
                 loop.run()
                 notify.stopping()
@@ -74,7 +89,13 @@ class Client:
         notify.status(self._status())
         notify.ready()
 
-    def _reload(self) -> None:
+    def _hang_up(self) -> None:
+        # What is wrong is in the log.
+        with suppress(WgdError):
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the config anew and go over to it; raise WgdError, and stay with what was, when that is refused."""
         notify.reloading()
         try:
             config = self._load()
@@ -85,10 +106,31 @@ class Client:
             log.error("reload refused, nothing was changed:")
             for line in str(error).splitlines():
                 log.error("  %s", line)
+            raise
         else:
             log.info("reloaded: %s", describe(config))
-        notify.status(self._status())
-        notify.ready()
+        finally:
+            notify.status(self._status())
+            notify.ready()
+
+    def status(self) -> dict[str, Any]:
+        """Return what Status answers; raise WgdError when the kernel cannot be read."""
+        config = (self._connection.desired or self._first).config
+        actual, server = self._connection.actual(), self._connection.server()
+        link, device, addresses = (None, None, ()) if actual is None else (actual.link, actual.device, actual.addresses)
+        gateway = None
+        if server is not None:
+            endpoints = {"endpoints": [str(endpoint) for endpoint in config.server.endpoints]}
+            gateway = {**endpoints, **peer_fields(server, time.time())}
+        return {
+            "name": self._name,
+            "version": __version__,
+            "started": self._started,
+            "interface": interface_fields(config.interface.name, link, device, addresses),
+            "gateway": gateway,
+            "trouble": self._reach.trouble or None,
+            "failing": self._failing,
+        }
 
     def _check(self) -> None:
         """Put back what is gone, look after the endpoint, and feed the watchdog only when all is there."""
@@ -139,7 +181,11 @@ def note(name: str) -> Note:
 
 
 def take_down(name: str) -> None:
-    """Take down what a run with `leave_up` has left standing; raise WgdError when something cannot be."""
+    """Take down what a run with `leave_up` has left standing.
+
+    Raise ConflictError while a daemon of that name runs, WgdError when something cannot be taken down.
+    """
+    refuse_live(client_control_socket(name))
     with closing(Connection(note(name))) as connection:
         connection.stop()
 

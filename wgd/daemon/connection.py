@@ -89,6 +89,10 @@ class Connection:
         self.desired = self.desired.with_endpoint(endpoint)
         self._tunnel.set_device(self.desired.device, None)
 
+    def actual(self) -> Actual | None:
+        """Return what the kernel holds, None before the start; raise KernelError when it cannot be read."""
+        return None if self.desired is None else self._actual(self.desired)
+
     def missing(self) -> tuple[str, ...]:
         """Return in words what the kernel no longer holds of what was last set."""
         return () if self.desired is None else tuple(plan.missing(self.desired, self._actual(self.desired)))

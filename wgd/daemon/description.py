@@ -1,10 +1,11 @@
-"""The interfaces of the control socket, in varlink's interface definition language."""
+"""The interfaces of the control sockets, in varlink's interface definition language."""
 
 from __future__ import annotations
 
 from wgd.host.varlink import SERVICE
 
 INTERFACE = "io.wgd.Server"
+CLIENT_INTERFACE = "io.wgd.Client"
 
 SERVER = f"""\
 # The gateway that runs here. Whoever may connect may read; Reload and Confirm are for root and the daemon's own user.
@@ -144,6 +145,56 @@ error NothingToConfirm ()
 error Failed (reason: string)
 """
 
+CLIENT = f"""\
+# One connection of wgd-client. Whoever may connect may read; Reload is for root and the daemon's own user.
+interface {CLIENT_INTERFACE}
+
+# `up` false, or `listen_port` null: the interface is down, or gone.
+type Interface (
+  name: string,
+  addresses: []string,
+  listen_port: ?int,
+  mtu: ?int,
+  up: bool
+)
+
+# `endpoints` are the config's, `endpoint` the one in use, null until a name was looked up. `last_handshake` is in
+# seconds since 1970, null before the first. `live`: it is younger than WireGuard lets a session grow.
+type Gateway (
+  public_key: string,
+  endpoints: []string,
+  endpoint: ?string,
+  allowed_ips: []string,
+  last_handshake: ?float,
+  live: bool,
+  rx_bytes: int,
+  tx_bytes: int
+)
+
+# `gateway` null: it is no peer of the interface at the moment. `trouble` is what keeps the endpoint from answering,
+# `failing` what of the config cannot be set.
+type Status (
+  name: string,
+  version: string,
+  started: float,
+  interface: Interface,
+  gateway: ?Gateway,
+  trouble: ?string,
+  failing: ?string
+)
+
+method Status() -> (status: Status)
+
+# Reads the config anew and goes over to it, or changes nothing.
+method Reload() -> ()
+
+# The config cannot be used, or the kernel refused a step.
+error Refused (reasons: []string)
+
+# The kernel could not be read.
+error Failed (reason: string)
+"""
+
 VARLINK_SERVICE = f"""\
 # What every varlink service has.
 interface {SERVICE}
@@ -166,6 +217,3 @@ error InvalidParameter (parameter: string)
 
 error PermissionDenied ()
 """
-
-DESCRIPTIONS = {SERVICE: VARLINK_SERVICE, INTERFACE: SERVER}
-"""By the interface's name."""

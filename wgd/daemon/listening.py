@@ -42,7 +42,7 @@ def refuse_live(path: Path) -> None:
         except BlockingIOError:
             # Somebody listens whose queue is full.
             pass
-    raise ConflictError(str(path), "another wgd-server already runs and listens there; stop it first")
+    raise ConflictError(str(path), "another daemon already runs and listens there; stop it first")
 
 
 def _listening(path: Path) -> socket.socket:

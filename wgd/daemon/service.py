@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Protocol
 
-from wgd import __version__
-from wgd.daemon.control import Caller
-from wgd.daemon.description import DESCRIPTIONS, INTERFACE
+from wgd.daemon.description import INTERFACE, SERVER
+from wgd.daemon.varlink_service import VarlinkService, failed, invalid, only, refused
 from wgd.errors import WgdError
-from wgd.host.varlink import SERVICE, Call, VarlinkError
+from wgd.host.varlink import VarlinkError
 from wgd.model import ICMPV6, PORT_PROTOCOLS, PROTOCOLS, Address
 from wgd.plan.preview import Change
 
 MAX_CONFIRM_SECONDS = 86400
 LAST_PORT, LAST_PROTOCOL, IPV6 = 65535, 255, 6
-CHANGING = frozenset({f"{INTERFACE}.Reload", f"{INTERFACE}.Confirm"})
+CHANGING = frozenset({"Reload", "Confirm"})
 """The methods that need more than a connection."""
 
 
@@ -40,97 +39,66 @@ class Operations(Protocol):
         """Return what Explain answers, None when there is no such client; raise WgdError as `status` does."""
 
 
-class Service:
-    """Answers the calls of the control socket."""
+class Service(VarlinkService):
+    """Answers the calls of the gateway's control socket."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self._methods: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
-            f"{SERVICE}.GetInfo": self._get_info,
-            f"{SERVICE}.GetInterfaceDescription": self._get_interface_description,
-            f"{INTERFACE}.Status": self._status,
-            f"{INTERFACE}.Plan": self._plan,
-            f"{INTERFACE}.Reload": self._reload,
-            f"{INTERFACE}.Confirm": self._confirm,
-            f"{INTERFACE}.Explain": self._explain,
+        methods = {
+            "Status": self._status,
+            "Plan": self._plan,
+            "Reload": self._reload,
+            "Confirm": self._confirm,
+            "Explain": self._explain,
         }
-
-    def answer(self, call: Call, caller: Caller) -> Mapping[str, Any]:
-        """Return the answer's parameters; raise VarlinkError for an error."""
-        method = self._methods.get(call.method)
-        if call.method in CHANGING and not caller.may_change:
-            raise VarlinkError(f"{SERVICE}.PermissionDenied")
-        if method is not None:
-            return method(call.parameters)
-        if call.interface not in DESCRIPTIONS:
-            raise VarlinkError(f"{SERVICE}.InterfaceNotFound", {"interface": call.interface})
-        raise VarlinkError(f"{SERVICE}.MethodNotFound", {"method": call.method})
-
-    def _get_info(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters)
-        return {
-            "vendor": "wgd",
-            "product": "wgd-server",
-            "version": __version__,
-            "url": "",
-            "interfaces": list(DESCRIPTIONS),
-        }
-
-    def _get_interface_description(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters, "interface")
-        interface = parameters.get("interface")
-        if not isinstance(interface, str):
-            raise _invalid("interface")
-        if interface not in DESCRIPTIONS:
-            raise VarlinkError(f"{SERVICE}.InterfaceNotFound", {"interface": interface})
-        return {"description": DESCRIPTIONS[interface]}
+        super().__init__("wgd-server", INTERFACE, SERVER, methods, CHANGING)
 
     def _status(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters)
+        only(parameters)
         try:
             return {"status": self._operations.status()}
         except WgdError as error:
-            raise VarlinkError(f"{INTERFACE}.Failed", {"reason": str(error)}) from error
+            raise failed(INTERFACE, error) from error
 
     def _plan(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters)
+        only(parameters)
         try:
             changes = self._operations.plan()
         except WgdError as error:
-            raise _refused(error) from error
+            raise refused(INTERFACE, error) from error
         return {"changes": [{"object": each.object, "action": each.action, "detail": each.detail} for each in changes]}
 
     def _reload(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters, "confirm")
+        only(parameters, "confirm")
         confirm = parameters.get("confirm")
         if confirm is not None and (type(confirm) is not int or not 1 <= confirm <= MAX_CONFIRM_SECONDS):
-            raise _invalid("confirm")
+            raise invalid("confirm")
         try:
             self._operations.reload(confirm)
         except WgdError as error:
-            raise _refused(error) from error
+            raise refused(INTERFACE, error) from error
         return {}
 
     def _confirm(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters)
+        only(parameters)
         if not self._operations.confirm():
             raise VarlinkError(f"{INTERFACE}.NothingToConfirm")
         return {}
 
     def _explain(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        _only(parameters, "client", "destination", "protocol", "port")
+        only(parameters, "client", "destination", "protocol", "port")
         client, destination = parameters.get("client"), parameters.get("destination")
         if not isinstance(client, str):
-            raise _invalid("client")
+            raise invalid("client")
         to = _address(destination)
         proto = _protocol(parameters.get("protocol"), to.version)
         port = parameters.get("port")
         if port is not None and (type(port) is not int or not 1 <= port <= LAST_PORT or proto not in PORT_PROTOCOLS):
-            raise _invalid("port")
+            raise invalid("port")
         try:
             explanation = self._operations.explain(client, to, proto, port)
         except WgdError as error:
-            raise VarlinkError(f"{INTERFACE}.Failed", {"reason": str(error)}) from error
+            raise failed(INTERFACE, error) from error
         if explanation is None:
             raise VarlinkError(f"{INTERFACE}.UnknownClient", {"client": client})
         return {"explanation": explanation}
@@ -139,11 +107,11 @@ class Service:
 def _address(value: Any) -> Address:
     # ip_address takes numbers too, and an address with a zone is none that a packet carries.
     if not isinstance(value, str) or "%" in value:
-        raise _invalid("destination")
+        raise invalid("destination")
     try:
         return ip_address(value)
     except ValueError:
-        raise _invalid("destination") from None
+        raise invalid("destination") from None
 
 
 def _protocol(value: Any, version: int) -> int | None:
@@ -151,23 +119,9 @@ def _protocol(value: Any, version: int) -> int | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise _invalid("protocol")
+        raise invalid("protocol")
     if re.fullmatch("[0-9]{1,3}", value) and int(value) <= LAST_PROTOCOL:
         return int(value)
     if value not in PROTOCOLS:
-        raise _invalid("protocol")
+        raise invalid("protocol")
     return ICMPV6 if value == "icmp" and version == IPV6 else PROTOCOLS[value]
-
-
-def _only(parameters: Mapping[str, Any], *known: str) -> None:
-    for name in parameters:
-        if name not in known:
-            raise _invalid(name)
-
-
-def _invalid(parameter: str) -> VarlinkError:
-    return VarlinkError(f"{SERVICE}.InvalidParameter", {"parameter": parameter})
-
-
-def _refused(error: WgdError) -> VarlinkError:
-    return VarlinkError(f"{INTERFACE}.Refused", {"reasons": str(error).splitlines()})

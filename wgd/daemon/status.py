@@ -59,23 +59,29 @@ class View:
 
 def kernel_fields(config: ServerConfig, view: View) -> dict[str, Any]:
     """Return the fields of Status that say what is there of `config`."""
-    device, link = view.device, view.link
     return {
-        "interface": {
-            "name": config.interface.name,
-            "addresses": [str(address.address) for address in view.addresses],
-            "listen_port": device.listen_port if device is not None else None,
-            "mtu": link.mtu if link is not None else None,
-            "up": link is not None and link.up,
-        },
+        "interface": interface_fields(config.interface.name, view.link, view.device, view.addresses),
         "authz_mode": config.authz_mode.value,
-        "peers": _peers(config, device),
+        "peers": _peers(config, view.device),
         "policy": {
             "rules": len(config.policy.rules),
             "allow": sum(len(rule.allow) for rule in config.policy.rules),
             "clients": len({client for rule in config.policy.rules for client in rule.clients}),
         },
         "dropped": {"denied": view.dropped.denied, "spoofed": view.dropped.spoofed},
+    }
+
+
+def interface_fields(
+    name: str, link: Link | None, device: Device | None, addresses: tuple[DeviceAddress, ...]
+) -> dict[str, Any]:
+    """Return an Interface of Status."""
+    return {
+        "name": name,
+        "addresses": [str(address.address) for address in addresses],
+        "listen_port": device.listen_port if device is not None else None,
+        "mtu": link.mtu if link is not None else None,
+        "up": link is not None and link.up,
     }
 
 
@@ -86,12 +92,12 @@ def _peers(config: ServerConfig, device: Device | None) -> list[dict[str, Any]]:
     peers = device.peers if device is not None else ()
     now = time.time()
     listed = sorted(peers, key=lambda peer: names.get(peer.public_key.raw, unknown)[0])
-    return [_peer(peer, names.get(peer.public_key.raw, unknown)[1], now) for peer in listed]
+    return [{"name": names.get(peer.public_key.raw, unknown)[1], **peer_fields(peer, now)} for peer in listed]
 
 
-def _peer(peer: DevicePeer, name: str, now: float) -> dict[str, Any]:
+def peer_fields(peer: DevicePeer, now: float) -> dict[str, Any]:
+    """Return what Status says of a peer besides its name; `now` is in seconds since the epoch."""
     return {
-        "name": name,
         "public_key": str(peer.public_key),
         "allowed_ips": sorted(map(str, peer.allowed_ips)),
         "endpoint": str(peer.endpoint) if peer.endpoint is not None else None,

@@ -12,12 +12,31 @@ from wgd.errors import HostError
 from wgd.host.varlink import Call, Messages, ProtocolError, call_bytes, parse_answer
 
 CONTROL_SOCKET = Path("/run/wgd-server/control")
+CLIENT_CONTROL_SOCKETS = Path("/run/wgd-client")
+CLIENT_SUFFIX = ".control"
 MAX_ANSWER_BYTES = 256 << 20
 CHUNK_BYTES = 1 << 18
 
 
-def ask(path: Path, method: str, parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Call a method of the daemon that listens at `path` and return what it answers.
+def client_control_socket(name: str) -> Path:
+    """Return where the daemon of the connection `name` listens."""
+    return CLIENT_CONTROL_SOCKETS / f"{name}{CLIENT_SUFFIX}"
+
+
+def running_clients() -> tuple[str, ...]:
+    """Return the names of the connections that have a control socket; raise HostError when that cannot be seen."""
+    try:
+        found = [path.name for path in CLIENT_CONTROL_SOCKETS.iterdir()]
+    except FileNotFoundError:
+        return ()
+    except PermissionError:
+        raise HostError(str(CLIENT_CONTROL_SOCKETS), "only root and the folder's group may look: try sudo") from None
+    names = (name.removesuffix(CLIENT_SUFFIX) for name in found if name.endswith(CLIENT_SUFFIX) and name[0] != ".")
+    return tuple(sorted(names))
+
+
+def ask(path: Path, unit: str, method: str, parameters: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Call a method of the daemon of `unit`, which listens at `path`, and return what it answers.
 
     Raise HostError when nobody answers within `seconds`, VarlinkError when the answer is an error.
     """
@@ -27,20 +46,20 @@ def ask(path: Path, method: str, parameters: Mapping[str, Any], seconds: float) 
             connection.settimeout(seconds)
             connection.connect(str(path))
             connection.sendall(call_bytes(Call(method, parameters)))
-            return parse_answer(_answer(connection, deadline, path))
+            return parse_answer(_answer(connection, deadline, path, unit))
         except (FileNotFoundError, ConnectionRefusedError):
-            raise HostError(str(path), "no wgd-server runs here: systemctl start wgd-server") from None
+            raise HostError(str(path), f"no {unit} runs here: systemctl start {unit}") from None
         except PermissionError:
             raise HostError(str(path), "only root and the socket's group may ask: try it with sudo") from None
         except TimeoutError:
-            raise HostError(str(path), f"wgd-server has not answered within {seconds:g} seconds") from None
+            raise HostError(str(path), f"{unit} has not answered within {seconds:g} seconds") from None
         except ProtocolError as error:
-            raise HostError(str(path), f"what answers there is no wgd-server: {error}") from None
+            raise HostError(str(path), f"what answers there is no {unit}: {error}") from None
         except OSError as error:
             raise HostError(str(path), f"cannot be asked: {error.strerror}") from error
 
 
-def _answer(connection: socket.socket, deadline: float, path: Path) -> dict[str, Any]:
+def _answer(connection: socket.socket, deadline: float, path: Path, unit: str) -> dict[str, Any]:
     messages = Messages(MAX_ANSWER_BYTES)
     while (message := messages.next()) is None:
         left = deadline - time.monotonic()
@@ -49,6 +68,6 @@ def _answer(connection: socket.socket, deadline: float, path: Path) -> dict[str,
         connection.settimeout(left)
         data = connection.recv(CHUNK_BYTES)
         if not data:
-            raise HostError(str(path), "wgd-server has closed the connection without an answer")
+            raise HostError(str(path), f"{unit} has closed the connection without an answer")
         messages.add(data)
     return message

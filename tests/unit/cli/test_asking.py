@@ -2,60 +2,16 @@
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from answering_daemon import Daemon
 
-from wgd.cli import ask as module
+from wgd.cli import call as module
 from wgd.cli.server import main
 
 INTERFACE = "io.wgd.Server"
-
-
-class Daemon:
-    """Answers one caller with given bytes, once it has called."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.answer: bytes | None = b""
-        self.calls: list[dict[str, Any]] = []
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            received = b""
-            while not received.endswith(b"\0"):
-                received += connection.recv(4096)
-            self.calls.append(json.loads(received[:-1]))
-            if self.answer is None:
-                self._over.wait()
-            else:
-                connection.sendall(self.answer)
-
-    def close(self) -> None:
-        self._over.set()
-        if not self.calls:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
-                last.connect(str(self.path))
-                last.send(b"{}\0")
-        self._thread.join()
-        self._listener.close()
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(tmp_path / "control")
-    yield made
-    made.close()
 
 
 def asked(daemon: Daemon, answer: bytes | dict[str, Any] | None, *words: str) -> int:
@@ -87,7 +43,7 @@ def test_reload_is_1_with_every_reason_when_it_is_refused(daemon: Daemon, capsys
     answer = {"error": f"{INTERFACE}.Refused", "parameters": {"reasons": ["a:1: wrong", "a:2: wrong too"]}}
     assert asked(daemon, answer, "reload") == 1
     said = capsys.readouterr()
-    assert said.err == "a:1: wrong\na:2: wrong too\nrefused: the gateway goes on with what it had\n"
+    assert said.err == "a:1: wrong\na:2: wrong too\nrefused: wgd-server goes on with what it had\n"
     assert said.out == ""
 
 

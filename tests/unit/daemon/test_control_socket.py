@@ -377,7 +377,7 @@ class TestPath:
         daemon.close()
 
     def test_of_a_live_daemon_is_refused_and_left_alone(self, daemon: Daemon) -> None:
-        with pytest.raises(ConflictError, match="another wgd-server already runs"):
+        with pytest.raises(ConflictError, match="another daemon already runs"):
             listen(daemon.path)
         assert daemon.is_served()
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wgd.daemon.client_service import ClientService
 from wgd.daemon.control import Caller
-from wgd.daemon.description import DESCRIPTIONS, INTERFACE
+from wgd.daemon.description import CLIENT, CLIENT_INTERFACE, INTERFACE, SERVER, VARLINK_SERVICE
 from wgd.daemon.service import Service
 from wgd.errors import ConfigError, KernelError, Problem, WgdError
 from wgd.host.varlink import SERVICE, Call, VarlinkError
@@ -202,7 +203,7 @@ class TestDescription:
     def test_another_method_is_not_found(self) -> None:
         assert error(Fake(), "Shutdown") == (f"{SERVICE}.MethodNotFound", {"method": f"{INTERFACE}.Shutdown"})
 
-    @pytest.mark.parametrize("text", DESCRIPTIONS.values(), ids=DESCRIPTIONS)
+    @pytest.mark.parametrize("text", [SERVER, CLIENT, VARLINK_SERVICE], ids=["server", "client", "varlink"])
     def test_a_description_is_in_the_interface_definition_language(self, text: str) -> None:
         """By varlink.org's grammar, as far as we use it."""
         scalar = r"\??(?:\[\])?(?:bool|int|float|string|[A-Z][A-Za-z0-9]*)"
@@ -212,3 +213,53 @@ class TestDescription:
         assert re.fullmatch(rf"interface[a-z]+(?:\.[A-Za-z]+)+?(?:{member})+", bare)
         named = set(re.findall(r"[:\]]([A-Z][A-Za-z]*)", bare))
         assert named <= set(re.findall(r"^type (\w+)", text, re.MULTILINE))
+
+
+class FakeClient:
+    """A connection's daemon that does what it is asked, or refuses with `error`."""
+
+    def __init__(self, error: WgdError | None = None) -> None:
+        self.reloads = 0
+        self._error = error
+
+    def status(self) -> dict[str, Any]:
+        if self._error is not None:
+            raise self._error
+        return {"name": "office"}
+
+    def reload(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self.reloads += 1
+
+
+def ask_client(fake: FakeClient, method: str, caller: Caller = ROOT, **parameters: Any) -> Any:
+    return ClientService(fake).answer(Call(f"{CLIENT_INTERFACE}.{method}", parameters), caller)
+
+
+class TestClient:
+    def test_status_answers_what_the_daemon_says(self) -> None:
+        assert ask_client(FakeClient(), "Status", READER) == {"status": {"name": "office"}}
+
+    def test_reload_is_done(self) -> None:
+        fake = FakeClient()
+        assert ask_client(fake, "Reload") == {}
+        assert fake.reloads == 1
+
+    def test_who_may_only_read_reloads_nothing(self) -> None:
+        fake = FakeClient()
+        with pytest.raises(VarlinkError, match="PermissionDenied"):
+            ask_client(fake, "Reload", READER)
+        assert fake.reloads == 0
+
+    @pytest.mark.parametrize(("method", "name"), [("Status", "Failed"), ("Reload", "Refused")])
+    def test_what_goes_wrong_is_answered_with_the_reason(self, method: str, name: str) -> None:
+        with pytest.raises(VarlinkError) as raised:
+            ask_client(FakeClient(KernelError("wgd-office", "is gone")), method)
+        assert raised.value.name == f"{CLIENT_INTERFACE}.{name}"
+        assert "wgd-office: is gone" in str(raised.value.parameters)
+
+    def test_is_described_with_exactly_its_methods(self) -> None:
+        described = {f"{CLIENT_INTERFACE}.{name}" for name in re.findall(r"^method (\w+)", CLIENT, re.MULTILINE)}
+        service = ClientService(FakeClient())
+        assert described == {name for name in service._methods if name.startswith(f"{CLIENT_INTERFACE}.")}
