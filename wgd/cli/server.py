@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from wgd.cli import ask, common
+from wgd.cli import ask, common, event_options, events
 from wgd.cli.common import Exit
 from wgd.config.drafts import Fragment
 from wgd.config.server import SourceFile, join, read_fragment
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 DEFAULT_CONFIG = Path("/etc/wgd/server.yaml")
 MAX_CONFIRM_SECONDS = 86400
 LAST_PORT, LAST_PROTOCOL = 65535, 255
+EVENTS = "show the event log: filtered, followed, in columns or as it stands"
 EXPLAIN = "tell whether a client may reach something, by the config and by what the kernel holds, and by which rule"
 
 
@@ -78,6 +79,7 @@ def arguments() -> argparse.ArgumentParser:
         for name, text, example in (
             ("run", "run the gateway in the foreground", "wgd-server run --config configs/server.yaml"),
             ("check", "check the config and its policy tests, and print every problem", "wgd-server check"),
+            ("events", EVENTS, "wgd-server events -f --client alice --verdict deny"),
         )
     }
     for command in reading.values():
@@ -89,6 +91,7 @@ def arguments() -> argparse.ArgumentParser:
             help="config file; the files of its .d folder are read too (default: %(default)s)",
         )
     common.add_leave_up(reading["run"])
+    event_options.add_options(reading["events"])
     common.subcommand(commands, "down", "take down what a `run --leave-up` has left standing", "wgd-server down")
     asking = {
         name: common.subcommand(commands, name, text, example)
@@ -176,10 +179,12 @@ def confirm_seconds(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = arguments()
-    options = parser.parse_args(argv)
+    options = parser.parse_args(event_options.joined(sys.argv[1:] if argv is None else argv))
     match options.command:
         case "check":
             return common.check(lambda: load(options.config))
+        case "events":
+            return events.run(parser, options, DEFAULT_CONFIG)
         case "run":
             return run(options.config, leave_up=options.leave_up)
         case "down":

@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from wgd.events.words import amount, duration
+
 GREEN, YELLOW, RED, BOLD, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[1m", "\033[0m"
 MARKS = {"added": ("+", GREEN), "removed": ("-", RED), "changed": ("~", YELLOW)}
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-KIBI = 1024
-MINUTE, HOUR, DAY = 60, 3600, 86400
 LAST_DRIFTS = 5
 WITH_PORTS = frozenset({"tcp", "udp", "sctp", "dccp", "udplite"})
 
@@ -174,23 +173,3 @@ def _peers(peers: Sequence[Mapping[str, Any]], paint: Painter, now: float) -> It
         if colour:
             cells[0] = paint(cells[0], colour)
         yield "  ".join(cells).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in its two largest units at most: `3 s`, `5 min`, `2 h 10 min`, `4 d 3 h`."""
-    whole = max(0, int(seconds))
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
-
-
-def amount(count: int) -> str:
-    """Return a number of bytes in a unit that leaves at most four digits before the point."""
-    value, unit = float(count), 0
-    while value >= KIBI and unit < len(UNITS) - 1:
-        value, unit = value / KIBI, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.1f} {UNITS[unit]}"

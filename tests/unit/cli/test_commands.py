@@ -1,13 +1,10 @@
 """The commands as an operator runs them: exit codes, and what is said where."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import run
 
-CHECKOUT = Path(__file__).parents[3]
 KEY = "aGVsbG8gaGVsbG8gaGVsbG8gaGVsbG8gaGVsbG8gMTI="
 SERVER = """\
 interface:
@@ -61,17 +58,6 @@ MISTAKEN = {
     (12, "policy.rules[0].client_id"),
     (14, "policy.rules[0].allow[0].ports"),
 }
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run `python3 -m wgd.cli.WORDS` from another folder, as nobody's service."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY", "JOURNAL"))}
-    environment["PYTHONPATH"] = str(CHECKOUT)
-    program, *arguments = words
-    return subprocess.run(
-        [sys.executable, "-m", f"wgd.cli.{program}", *arguments],
-        capture_output=True, text=True, timeout=60, check=False, cwd="/", env=environment,
-    )  # fmt: skip
 
 
 def written(folder: Path, text: str) -> str:
@@ -212,7 +198,10 @@ class TestUsage:
     @pytest.mark.parametrize(
         "words",
         [
-            *(["server", command] for command in ("run", "check", "status", "plan", "reload", "confirm", "explain")),
+            *(
+                ["server", command]
+                for command in ("run", "check", "events", "status", "plan", "reload", "confirm", "explain")
+            ),
             *(["client", command] for command in ("run", "check")),
         ],
         ids=" ".join,

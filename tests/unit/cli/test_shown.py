@@ -144,19 +144,3 @@ class TestPlan:
 
     def test_is_in_colour_on_a_terminal(self) -> None:
         assert shown.plan(self.CHANGES, colour=True).startswith("\033[32m+\033[0m peer")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h 0 min"), (90000, "1 d 1 h")],
-)
-def test_a_duration_has_two_units_at_most(seconds: float, text: str) -> None:
-    assert shown.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 30, "1.0 GiB"), (1 << 60, "1048576.0 TiB")],
-)
-def test_an_amount_has_a_unit(count: int, text: str) -> None:
-    assert shown.amount(count) == text
