@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wgd.cli.shown import BOLD, GREEN, RED, YELLOW, Painter, amount, duration, interface_state, rows
+from wgd.cli.shown import BOLD, GREEN, RED, YELLOW, Painter, interface_state, rows
+from wgd.events.words import amount, duration
 
 
 def status(found: Mapping[str, Any], *, colour: bool) -> str:
