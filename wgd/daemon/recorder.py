@@ -9,8 +9,11 @@ JSON objects:
                                           write to this file of the directory, opened anew; the first time it begins
                                           to read its sources, unless the file must open and does not
     {"id": 2, "do": "names"}              with a descriptor from which Names are read
-    {"id": 3, "do": "write", "line": L}   append the daemon's own line
-    {"id": 4, "do": "settle"}             answered when everything logged until now is in the file
+    {"id": 3, "do": "write", "line": L}   append the daemon's own line; answered when it stands in the file
+    {"id": 4, "do": "settle", "logged": [N…], "limited": N, "reason": R}
+                                          answered when everything logged until now is in the file. The rest may be
+                                          there: how many events of each source the kernel had logged before, and how
+                                          many it had only counted; what is missing of them is lost for that reason
     {"id": N, "error": null or text}      the answer
     {"refused": text or null}             unasked: the file takes no lines, or does again
     {"unrestricted": true}                unasked: there is no Landlock, so it could open whatever its user may
@@ -27,15 +30,16 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from wgd.daemon.event_log import EventLog
+from wgd.daemon.event_log import Change, EventLog, recover
 from wgd.daemon.sources import SOURCES, Handed, Kind, Source
-from wgd.daemon.tally import Cell, Tally
+from wgd.daemon.tally import Cell, Count, Tally, accounted, cell
 from wgd.errors import HostError, WgdError
 from wgd.events.names_book import NamesBook
 from wgd.host.landlock import restrict_to
@@ -56,18 +60,29 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """A terminal and the service manager send these to all processes of the daemon; it alone ends the recorder."""
 
 
+class Settling(NamedTuple):
+    """A settle request: its id, when everything logged before it has reached the sockets, and what was logged."""
+
+    identity: int
+    due: float
+    logged: Sequence[int]
+    limited: int
+    reason: str
+
+
 class Recorder:
     """Serves the control socket and reads the sources until the control socket ends."""
 
     def __init__(self, control: socket.socket, tally: Tally, handed: Sequence[Handed]) -> None:
         self._control = control
-        self._tally = tally
-        self._log = EventLog(tally, lambda error: self._send({"refused": None if error is None else str(error)}))
+        self._part = tally.recorded
+        self._log = EventLog(self._part, lambda error: self._send({"refused": None if error is None else str(error)}))
         self._book = NamesBook()
         self._buffer = bytearray(RECEIVE_BYTES)
         self._interfaces = InterfaceNames()
         self._sources = [self._source(each, index) for index, each in enumerate(handed)]
-        self._settling: list[tuple[float, int]] = []
+        self._settling: list[Settling] = []
+        self._own: deque[tuple[int, bytes]] = deque()
         self._selector = selectors.DefaultSelector()
         self._is_reading = False
         self._ended = False
@@ -81,12 +96,17 @@ class Recorder:
             while not self._ended:
                 self._turn(selector, self._timeout())
                 self._settle()
+                self._write_own()
                 if self._log.is_behind:
-                    self._log.write(b"")
+                    self._log.write(b"", Change())
             selector.unregister(self._control)
             end = time.monotonic() + SETTLE_SECONDS
             while (left := end - time.monotonic()) > 0:
                 self._turn(selector, left)
+        for request in self._settling:
+            self._compare(request)
+        self._write_own()
+        self._log.write(b"", Change())
         self._log.close()
 
     def _turn(self, selector: selectors.BaseSelector, timeout: float | None) -> None:
@@ -94,42 +114,65 @@ class Recorder:
             key.data()
 
     def _source(self, handed: Handed, index: int) -> Source:
-        place = Cell.NEXT_SEQUENCE + index
+        next_sequence = self._part.numbers[cell(index, Count.NEXT_SEQUENCE)]
         make = SOURCES[handed.kind]
-        return Source(handed.socket, place, make(self._book, self._interfaces.name, self._tally[place]))
+        return Source(handed.socket, index, make(self._book, self._interfaces.name, next_sequence))
 
     def _timeout(self) -> float | None:
-        times = [due - time.monotonic() for due, _ in self._settling]
-        if self._log.is_behind:
+        times = [request.due - time.monotonic() for request in self._settling]
+        if self._log.is_behind or self._own:
             times.append(RETRY_SECONDS)
         return max(0.0, min(times)) if times else None
 
     def _read(self, source: Source) -> bool:
         """Write the lines of what a source has queued, some datagrams at most; False when there is no more."""
         for _ in range(RECEIVES_IN_A_ROW):
-            batch = source.receive(self._buffer, self._tally)
+            batch = source.receive(self._buffer)
+            if source.overran:
+                self._part.numbers[Cell.OVERRUNS] += source.overran
+                source.overran = 0
             if batch is None:
                 return False
-            missing = self._log.write(batch.text)
-            self._tally.set(source.place, source.decoder.next_sequence)
-            self._tally.add(Cell.EVENTS, batch.events - missing)
-            self._tally.add(Cell.LOST, batch.lost + missing)
-            self._tally.add(Cell.UNDECODED, batch.undecoded)
-            self._tally.add(Cell.UNRESOLVED, batch.unresolved)
+            counts = batch.events, batch.lost, batch.undecoded, batch.unresolved
+            self._log.write(batch.text, Change(source.index, *counts, source.decoder.next_sequence))
         return True
 
     def _settle(self) -> None:
         """Answer the settle requests whose time has come, when all that is queued has been written."""
-        due = [entry for entry in self._settling if entry[0] <= time.monotonic()]
+        due = [request for request in self._settling if request.due <= time.monotonic()]
         if not due:
             return
         end = time.monotonic() + MAX_SETTLE_SECONDS
-        for source in self._sources:
-            while self._read(source) and time.monotonic() < end:
-                pass
-        for entry in due:
-            self._settling.remove(entry)
-            self._send({"id": entry[1], "error": None})
+        drained = all(self._drain(source, end) for source in self._sources)
+        for request in due:
+            if drained:
+                self._compare(request)
+            self._settling.remove(request)
+            self._send({"id": request.identity, "error": None})
+
+    def _drain(self, source: Source, end: float) -> bool:
+        """Read all that a source has queued; False when there is still more at `end`."""
+        while self._read(source):
+            if time.monotonic() > end:
+                return False
+        return True
+
+    def _compare(self, request: Settling) -> None:
+        """Count as lost what the kernel has logged before a settle request and nobody has seen."""
+        numbers = self._part.numbers
+        for source, logged in zip(self._sources, request.logged, strict=False):
+            missing = logged - accounted(numbers, source.index)
+            if missing > 0:
+                numbers[cell(source.index, Count.LOST)] += missing
+                # Where they had numbers, the next event's shall not have them counted again.
+                source.pass_over(missing)
+                numbers[cell(source.index, Count.NEXT_SEQUENCE)] = source.decoder.next_sequence
+                self._log.lose(request.reason, missing)
+        limited = request.limited - numbers[Cell.RATE_LIMITED]
+        if limited > 0:
+            numbers[Cell.RATE_LIMITED] += limited
+            self._log.lose("rate_limit", limited)
+        self._part.commit()
 
     def _handle_control(self) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 1)
@@ -138,7 +181,12 @@ class Recorder:
             return
         request = json.loads(message)
         if request["do"] == "settle":
-            self._settling.append((time.monotonic() + SETTLE_SECONDS, request["id"]))
+            expected = request.get("logged", ()), request.get("limited", 0), request.get("reason", "")
+            self._settling.append(Settling(request["id"], time.monotonic() + SETTLE_SECONDS, *expected))
+            return
+        if request["do"] == "write":
+            self._own.append((request["id"], request["line"].encode()))
+            self._write_own()
             return
         error = None
         try:
@@ -146,6 +194,16 @@ class Recorder:
         except WgdError as refusal:
             error = str(refusal)
         self._send({"id": request["id"], "error": error})
+
+    def _write_own(self) -> None:
+        """Write the daemon's own lines, those that the file has refused before first."""
+        while self._own:
+            identity, line = self._own[0]
+            # A recorder before this one may have written it and not come to answer.
+            if identity > self._part.numbers[Cell.REQUEST] and not self._log.write(line, Change(request=identity)):
+                return
+            self._own.popleft()
+            self._send({"id": identity, "error": None})
 
     def _start_reading(self) -> None:
         """Read the sources from now on: the file is known, and so are the names that were sent before it."""
@@ -163,12 +221,10 @@ class Recorder:
                     self._start_reading()
                 raise
             self._start_reading()
-        elif request["do"] == "names":
+        else:
             with os.fdopen(descriptors[0], "rb") as file:
                 file.seek(0)
                 self._book.add(Names.from_json(file.read()))
-        else:
-            self._log.write(request["line"].encode())
 
     def _send(self, message: dict[str, Any]) -> None:
         # The daemon may be busy or gone; its counters are in the tally anyway.
@@ -200,9 +256,11 @@ def main(arguments: list[str]) -> None:
     try:
         drop_privileges()
         restricted = restrict_to(directory)
+        counted = Tally(tally)
+        recover(counted.recorded, directory)
         recorder = Recorder(
             socket.socket(fileno=control),
-            Tally(tally),
+            counted,
             [Handed(kind, socket.socket(fileno=number)) for kind, number in handed],
         )
         recorder.run(restricted=restricted)

@@ -10,17 +10,19 @@ import logging
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from wgd.daemon.accounting import Accounting
 from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
 from wgd.daemon.sources import Handed
-from wgd.daemon.tally import Counters, Tally, create_tally
+from wgd.daemon.tally import Counters, Tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
 from wgd.events.names_book import KEPT
+from wgd.kernel.nft_counters import Logged
 from wgd.policy.names import Names
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,18 @@ MAX_UNANSWERED = 256
 
 
 class Recording:
-    """The event log of one gateway. What is `handed` to its recorder belongs to this object.
+    """The event log of one gateway. `tally`, of `open_tally`, and what is `handed` to the recorder belong to it.
 
     `refused` says why the file takes no lines at the moment, None when it does.
     """
 
-    def __init__(self, handed: Sequence[Handed], path: Path, names: Names) -> None:
+    def __init__(self, tally: int, handed: Sequence[Handed], path: Path, names: Names) -> None:
         self.refused: str | None = None
         self._handed = tuple(handed)
         self._path = path
-        self._tally_descriptor = create_tally()
-        self._tally = Tally(self._tally_descriptor)
+        self._tally_descriptor = tally
+        self._tally = Tally(tally)
+        self.accounting = Accounting(self._tally)
         self._names: dict[str, int] = {}
         self._keep(names)
         self._epoll = select.epoll()
@@ -55,6 +58,7 @@ class Recording:
         self._ids = count(1)
         self._unanswered: dict[int, str] = {}
         self._unrestricted = False
+        self._reason = "restart"
 
     def start(self) -> None:
         """Start the recorder and wait until its file is open; raise HostError, with nothing left behind, if not."""
@@ -102,8 +106,34 @@ class Recording:
         self._tell("settle")
         return self.counters()
 
+    def compare(self, read: Callable[[], Logged | None]) -> None:
+        """Have the recorder compare what is accounted for with what `read` says that the kernel has logged.
+
+        What is missing is counted as lost, and told, when everything that was logged until now is in the file.
+        """
+        before = self._tally.recorded.read()
+        logged = read()
+        if logged is None or self._process is None:
+            return
+        expected = self.accounting.expected(before, logged)
+        reason, self._reason = self._reason, "overrun"
+        request = {"id": next(self._ids), "do": "settle", **expected._asdict(), "reason": reason}
+        try:
+            self._process.send(request)
+        except NoAnswerError as failure:
+            self._replace(str(failure))
+
+    def rebind(self, handed: Sequence[Handed]) -> None:
+        """Write what is queued and go on with other sockets, whose events the kernel counts from 0."""
+        self._end()
+        for each in self._handed:
+            each.socket.close()
+        self._handed = tuple(handed)
+        self.accounting.bound_anew()
+        self._start_another()
+
     def counters(self) -> Counters:
-        """Return the counts as they stand, over all recorders since the sockets were opened."""
+        """Return the counts as they stand, over all recorders since the table was made."""
         return self._tally.counters()
 
     def fileno(self) -> int:
@@ -141,9 +171,7 @@ class Recording:
         """End the recorder, which writes what is queued first, and close the sockets; a second call does nothing."""
         if self._epoll.closed:
             return
-        if self._process is not None and not self._process.end(STOP_SECONDS):
-            log.error("the recorder did not end by itself: the last events may be missing")
-        self._process = None
+        self._end()
         self._epoll.close()
         for handed in self._handed:
             handed.socket.close()
@@ -170,6 +198,7 @@ class Recording:
         nothing when it cannot, any other counts what comes.
         """
         self._started = time.monotonic()
+        self._reason = "restart"
         self.refused = None
         self._process = RecorderProcess(self._path.parent, self._tally_descriptor, self._handed)
         self._epoll.register(self._process, select.EPOLLIN)
@@ -203,11 +232,8 @@ class Recording:
 
         When something is refused, the one before, or a successor to it, goes on with its own file.
         """
-        self._tell("settle")
         before, self._path = self._path, path
-        if self._process is not None:
-            self._process.end(STOP_SECONDS)
-            self._process = None
+        self._end()
         try:
             error = self._answer(self._begin(must=path != before), START_SECONDS)
         except (NoAnswerError, OSError) as failure:
@@ -217,6 +243,12 @@ class Recording:
             self._discard()
             self._start_another()
         return error
+
+    def _end(self) -> None:
+        """Have the recorder write what is queued, and end."""
+        if self._process is not None and not self._process.end(STOP_SECONDS):
+            log.error("the recorder did not end by itself: the last events may be missing")
+        self._process = None
 
     def _discard(self) -> None:
         if self._process is not None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from wgd.daemon.event_log import recover
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
-from wgd.errors import WgdError
+from wgd.daemon.tally import Tally, open_tally
+from wgd.errors import KernelError, WgdError
 from wgd.kernel.nflog import open_nflog
+from wgd.kernel.nft_counters import read_logged
 from wgd.model import Logging, ServerConfig
 from wgd.policy.names import names
 from wgd.policy.table import policy_digest
+
+log = logging.getLogger(__name__)
+
+TALLY = Path("/run/wgd-server/tally")
 
 
 class Recordings:
@@ -36,24 +45,35 @@ class Recordings:
     def follow(self, before: Logging | None, config: ServerConfig, reload: Callable[[], None]) -> None:
         """Go over to `config` around `reload`, which changes the kernel; go back when it raises WgdError.
 
-        The recorder is one step ahead: it knows the new names, and reads the new groups, before a packet is logged
-        with them.
+        The recorder is one step ahead: it knows the new names, and the kernel keeps what the new groups are sent,
+        before a packet is logged with them.
         """
+        if before is None or not before.enabled or not config.logging.enabled:
+            self._switch(config, reload)
+        elif self.current is not None:
+            with self._ahead(self.current, before, config):
+                reload()
+
+    @contextmanager
+    def _ahead(self, recording: Recording, before: Logging, config: ServerConfig) -> Iterator[None]:
         new = config.logging
-        if before is None or (before.enabled, before.nflog_group) != (new.enabled, new.nflog_group):
-            self._replace(config, reload)
-            return
-        recording, moves = self.current, before.path != new.path
-        if recording is not None:
-            recording.names(names(config, policy_digest(config)))
-            if moves:
-                recording.move(Path(new.path))
+        recording.names(names(config, policy_digest(config)))
+        handed = () if new.nflog_group == before.nflog_group else open_sources(config)
         try:
-            reload()
+            if before.path != new.path:
+                recording.move(Path(new.path))
+            try:
+                yield
+            except WgdError:
+                if before.path != new.path:
+                    recording.move(Path(before.path))
+                raise
         except WgdError:
-            if recording is not None and moves:
-                recording.move(Path(before.path))
+            for each in handed:
+                each.socket.close()
             raise
+        if handed:
+            recording.rebind(handed)
 
     def event(self, event: str, **fields: str | int) -> None:
         """Write a line of the gateway itself."""
@@ -66,16 +86,22 @@ class Recordings:
             self.current.reopen()
 
     def check(self) -> None:
-        """Start a recorder if none is there; raise HostError when none can be."""
+        """Start a recorder if none is there, and compare what it has counted with the kernel's own counters.
+
+        Raise HostError when no recorder can be started, KernelError when the counters cannot be read.
+        """
         if self.current is not None:
             self.current.check()
+            self.current.compare(read_logged)
 
     def stop(self) -> None:
         """Write what is queued and end."""
         if self.current is not None:
             self.current.stop()
+        forget_counts()
 
-    def _replace(self, config: ServerConfig, reload: Callable[[], None]) -> None:
+    def _switch(self, config: ServerConfig, reload: Callable[[], None]) -> None:
+        """Reload with the log switched on or off."""
         old, self.current = self.current, start_recording(config)
         try:
             reload()
@@ -99,14 +125,41 @@ class Recordings:
 
 
 def start_recording(config: ServerConfig) -> Recording | None:
-    """Return a running recorder for `config`, or None when it logs nothing; its sockets are bound when this returns."""
+    """Return a running recorder for `config`, or None when it logs nothing; its sockets are bound when this returns.
+
+    What was logged since the recorder of a daemon before has ended is counted as lost.
+    """
     if not config.logging.enabled:
         return None
+    path = Path(config.logging.path)
+    tally = open_tally(TALLY)
+    try:
+        recover(Tally(tally).recorded, path.parent)
+        logged = read_logged()
+        handed = open_sources(config)
+    except WgdError:
+        os.close(tally)
+        forget_counts()
+        raise
+    recording = Recording(tally, handed, path, names(config, policy_digest(config)))
+    lost = recording.accounting.begin(logged, anew=True)
+    if lost:
+        log.warning("%s events were logged while nobody read them: they are lost", lost)
+    recording.start()
+    return recording
+
+
+def forget_counts() -> None:
+    """Remove the tally, unless the kernel's table is there: they are compared with each other, and end together."""
+    with suppress(KernelError):
+        if TALLY.exists() and read_logged() is None:
+            TALLY.unlink(missing_ok=True)
+
+
+def open_sources(config: ServerConfig) -> tuple[Handed, ...]:
+    """Return what a recorder for `config` shall read; raise WgdError when it cannot be had."""
     group = config.logging.nflog_group
     with ExitStack() as opened:
         sockets = [opened.enter_context(open_nflog(number)) for number in (group, group + 1)]
-        handed = [Handed(Kind.NFLOG, each) for each in sockets]
-        recording = Recording(handed, Path(config.logging.path), names(config, policy_digest(config)))
         opened.pop_all()
-    recording.start()
-    return recording
+    return tuple(Handed(Kind.NFLOG, each) for each in sockets)

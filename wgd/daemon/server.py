@@ -19,7 +19,7 @@ from wgd.daemon.gateway import Gateway
 from wgd.daemon.listening import refuse_live
 from wgd.daemon.loop import Loop
 from wgd.daemon.neighbours import Neighbours
-from wgd.daemon.recordings import Recordings
+from wgd.daemon.recordings import Recordings, forget_counts
 from wgd.daemon.reload import Reload
 from wgd.daemon.service import Service
 from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
@@ -234,6 +234,7 @@ def take_down() -> None:
     refuse_live(CONTROL_SOCKET)
     with closing(Gateway(NOTE)) as gateway:
         gateway.stop()
+    forget_counts()
 
 
 def describe(config: ServerConfig) -> str:

@@ -21,10 +21,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from wgd.daemon.tally import Cell, Tally
 from wgd.events.decoder import Batch, Decoder
 from wgd.events.names_book import NamesBook
 
+LAST_SEQUENCE = (1 << 32) - 1
 InterfaceName = Callable[[int], str | None]
 """Gives the name of an interface index, None for one that is gone."""
 
@@ -43,26 +43,28 @@ class Handed(NamedTuple):
 
 
 class Decodes(Protocol):
-    """Turns the messages of one source into lines."""
+    """Turns the messages of one source into lines. `next_sequence` is the number of the next event.
+
+    It is kept in the tally for a successor; always 0 where events have none.
+    """
+
+    next_sequence: int
 
     def decode(self, buffer: bytearray, size: int, now: int) -> Batch:
         """Return the lines of the messages in the first `size` bytes; `now` is their reception, in ns of the epoch."""
 
-    @property
-    def next_sequence(self) -> int:
-        """The number of the next event, kept in the tally for a successor; always 0 where events have none."""
-
 
 class Source:
-    """One socket that is read. `place` is that of its next event's number in the tally."""
+    """One socket that is read, with its place among the recorder's. `overran` counts how often its queue was full."""
 
-    def __init__(self, read_socket: socket.socket, place: int, decoder: Decodes) -> None:
+    def __init__(self, read_socket: socket.socket, index: int, decoder: Decodes) -> None:
         self.socket = read_socket
-        self.place = place
+        self.index = index
         self.decoder = decoder
+        self.overran = 0
         read_socket.setblocking(False)  # noqa: FBT003 the socket's own interface
 
-    def receive(self, buffer: bytearray, tally: Tally) -> Batch | None:
+    def receive(self, buffer: bytearray) -> Batch | None:
         """Return the lines of the next datagram; None when there is no more."""
         while True:
             try:
@@ -74,9 +76,13 @@ class Source:
                 if error.errno != errno.ENOBUFS:
                     raise
                 # The queue was full. How many events are missing, the next one's number tells.
-                tally.add(Cell.OVERRUNS, 1)
+                self.overran += 1
             else:
                 return self.decoder.decode(buffer, min(size, len(buffer)), time.time_ns())
+
+    def pass_over(self, count: int) -> None:
+        """Expect no numbers for the next `count` events: they are known to be lost."""
+        self.decoder.next_sequence = (self.decoder.next_sequence + count) & LAST_SEQUENCE
 
 
 def _nflog(book: NamesBook, interface_name: InterfaceName, next_sequence: int) -> Decodes:

@@ -1,37 +1,67 @@
-"""What the recorder has counted, in memory that it shares with the daemon, so that it outlives a recorder that dies.
+"""What has been counted of the kernel's log, in a file in memory that the daemon and its recorder share.
 
-It holds the number of the next event of each log group too: the recorder's successor continues there and knows how
-many events its predecessor had read and not written.
+It outlives both: a recorder's successor goes on where it ended, and so does a daemon that was killed or restarted, for
+the file is in /run, as long as the kernel's table is (promise 6). Each part has one writer, which changes it as a
+whole: whoever is killed leaves what was before or what came after, nothing in between.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import struct
+import time
+from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import NamedTuple
 
+from wgd.errors import ConflictError, HostError
+
 REASONS = ("overrun", "disk_full", "rate_limit", "restart")
-"""Why lines are lost; the place in this list is the place of their UNWRITTEN count."""
+"""Why lines are lost, as the event log says it; the place in this list is the place of the UNWRITTEN count.
+
+overrun: a queue was full, or the file took no lines for another reason than its disk's being full; disk_full: no room,
+no quota, or a limit of the file's size; rate_limit: denials that the ruleset did not log; restart: nobody read, or
+whoever had read was killed.
+"""
+MAX_SOURCES = 4
 
 
-class Cell(IntEnum):
-    """The places of the 64-bit numbers."""
+class Count(IntEnum):
+    """What is counted of each source."""
 
     EVENTS = 0
     LOST = 1
     UNDECODED = 2
-    UNRESOLVED = 3
-    OVERRUNS = 4
-    NEXT_SEQUENCE = 8
-    UNWRITTEN = 12
+    NEXT_SEQUENCE = 3
 
 
-CELLS = 16
+class Cell(IntEnum):
+    """The places of the recorder's numbers; the last ones say what is about to be written (event_log.py)."""
+
+    SOURCES = 0
+    UNWRITTEN = 16
+    UNRESOLVED = 20
+    OVERRUNS = 21
+    RATE_LIMITED = 22
+    REQUEST = 23
+    PENDING = 24
+    PENDING_SOURCE = 25
+    PENDING_EVENTS = 26
+    PENDING_LOST = 27
+    PENDING_UNDECODED = 28
+    PENDING_UNRESOLVED = 29
+    PENDING_SEQUENCE = 30
+    PENDING_REQUEST = 31
+    DEVICE = 32
+    INODE = 33
+    OFFSET = 34
 
 
 class Counters(NamedTuple):
-    """Since the log groups were bound; `events` + `lost` + `undecoded` is what the kernel has logged and we know of.
+    """What Status shows; `events` + `lost` + `undecoded` is what the kernel has logged, or limited, and we know of.
 
     `events` are lines of packets in the file; `lost` are events that gave none; `undecoded` are messages that were
     not understood; `unresolved` are lines of a policy whose names were not known; `overruns` counts how often the
@@ -45,30 +75,127 @@ class Counters(NamedTuple):
     overruns: int
 
 
+_MAGIC = 0x7764_6774_616C_0001
+"""The layout: a tally of another version's is begun anew."""
+_NUMBER = struct.Struct("@Q")
+"""Native, so that it is written at once."""
+_WAIT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
+
+
+def cell(source: int, count: Count) -> int:
+    """Return the place of a source's count."""
+    return Cell.SOURCES + len(Count) * source + count
+
+
+class Part:
+    """Numbers with one writer and any number of readers: two copies, and a count of changes that says which is meant.
+
+    `numbers` is the writer's own copy; `commit` makes it the one that everybody reads.
+    """
+
+    def __init__(self, memory: mmap.mmap, offset: int, size: int) -> None:
+        self._memory = memory
+        self._changes = offset
+        self._form = struct.Struct(f"={size}Q")
+        self._copies = tuple(offset + _NUMBER.size + copy * self._form.size for copy in (0, 1))
+        self.numbers = self.read()
+
+    @staticmethod
+    def bytes_of(size: int) -> int:
+        """Return how many bytes a part of `size` numbers takes."""
+        return (1 + 2 * size) * _NUMBER.size
+
+    def read(self) -> list[int]:
+        """Return the numbers as they were committed last."""
+        while True:
+            (changes,) = _NUMBER.unpack_from(self._memory, self._changes)
+            numbers = list(self._form.unpack_from(self._memory, self._copies[changes & 1]))
+            # The copy that was read is overwritten by the change after the next.
+            if _NUMBER.unpack_from(self._memory, self._changes) == (changes,):
+                return numbers
+
+    def commit(self) -> None:
+        """Make `numbers` what is read from now on."""
+        (changes,) = _NUMBER.unpack_from(self._memory, self._changes)
+        self._form.pack_into(self._memory, self._copies[(changes + 1) & 1], *self.numbers)
+        _NUMBER.pack_into(self._memory, self._changes, changes + 1)
+
+
+RECORDED, COMPARED = 40, 12
+"""How many numbers each part has; more than are in use."""
+_RECORDED_AT = _NUMBER.size
+_COMPARED_AT = _RECORDED_AT + Part.bytes_of(RECORDED)
+SIZE = _COMPARED_AT + Part.bytes_of(COMPARED)
+
+
 class Tally:
-    """The numbers behind a descriptor that `create_tally` made."""
+    """The numbers behind a descriptor of `open_tally`.
+
+    `recorded` is written by the recorder, and by the daemon while there is none; `compared` by the daemon alone
+    (accounting.py says what is in it).
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._cells = memoryview(mmap.mmap(descriptor, CELLS * 8)).cast("Q")
-
-    def __getitem__(self, cell: int) -> int:
-        return self._cells[cell]
-
-    def add(self, cell: int, count: int) -> None:
-        """Add to a number."""
-        self._cells[cell] += count
-
-    def set(self, cell: int, number: int) -> None:
-        """Replace a number."""
-        self._cells[cell] = number
+        memory = mmap.mmap(descriptor, SIZE)
+        self.recorded = Part(memory, _RECORDED_AT, RECORDED)
+        self.compared = Part(memory, _COMPARED_AT, COMPARED)
 
     def counters(self) -> Counters:
         """Return the counts."""
-        return Counters(*self._cells[: len(Counters._fields)])
+        numbers = self.recorded.read()
+        events, lost, undecoded = (
+            sum(numbers[cell(source, count)] for source in range(MAX_SOURCES))
+            for count in (Count.EVENTS, Count.LOST, Count.UNDECODED)
+        )
+        return Counters(
+            events, lost + numbers[Cell.RATE_LIMITED], undecoded, numbers[Cell.UNRESOLVED], numbers[Cell.OVERRUNS]
+        )
 
 
-def create_tally() -> int:
-    """Return the descriptor of a new tally, all zero."""
-    descriptor = os.memfd_create("wgd-tally")
-    os.ftruncate(descriptor, CELLS * 8)
+def accounted(numbers: Sequence[int], source: int) -> int:
+    """Return how many events of a source are in the file, lost or not understood."""
+    return sum(numbers[cell(source, count)] for count in (Count.EVENTS, Count.LOST, Count.UNDECODED))
+
+
+def open_tally(path: Path) -> int:
+    """Return a descriptor of the tally at `path`, made if there is none, and held for this process and its children.
+
+    Wait until a recorder that is left of a daemon before has written what it had read. Raise ConflictError when it
+    does not end, HostError when the file cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(str(path), f"cannot be opened: {error.strerror}") from error
+    try:
+        _hold(descriptor, path)
+        _begin(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        raise HostError(str(path), f"cannot be prepared: {error.strerror}") from error
+    except ConflictError:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def _hold(descriptor: int, path: Path) -> None:
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ConflictError(str(path), "the recorder of a gateway that has ended still runs") from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _begin(descriptor: int) -> None:
+    """Fill a file that is new, or another version's, with zeros; all its memory is taken now, or it is refused."""
+    if os.pread(descriptor, _NUMBER.size, 0) != _NUMBER.pack(_MAGIC) or os.fstat(descriptor).st_size != SIZE:
+        os.ftruncate(descriptor, 0)
+        os.posix_fallocate(descriptor, 0, SIZE)
+        os.pwrite(descriptor, _NUMBER.pack(_MAGIC), 0)

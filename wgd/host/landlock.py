@@ -18,8 +18,8 @@ from wgd.errors import HostError
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
-_WRITE_FILE, _READ_FILE, _MAKE_REG, _TRUNCATE = 1 << 1, 1 << 2, 1 << 8, 1 << 14
-_TO_WRITE_A_LOG = _WRITE_FILE | _READ_FILE | _MAKE_REG | _TRUNCATE
+_WRITE_FILE, _READ_FILE, _READ_DIR, _MAKE_REG, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 8, 1 << 14
+_TO_WRITE_A_LOG = _WRITE_FILE | _READ_FILE | _READ_DIR | _MAKE_REG | _TRUNCATE
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """How many rights to files there are, by the ABI that brought the last of them."""
 _NET_ABI, _ALL_NET = 4, 0b11
@@ -44,7 +44,7 @@ class _PathBeneath(ctypes.Structure):
 
 
 def restrict_to(directory: Path) -> bool:
-    """Forbid this thread, for good, whatever Landlock knows, but making and writing files in and below `directory`.
+    """Forbid this thread for good whatever Landlock knows, but listing, making and writing files below `directory`.
 
     A directory that cannot be opened is no exception to it: then no file can be. False, with nothing forbidden, where
     the kernel has no Landlock. Raise HostError when it has and refuses. no_new_privs must be set before.

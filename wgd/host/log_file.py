@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from wgd.errors import HostError
 
 MODE = 0o640
 MAX_LINE_BYTES = 1 << 16
 """More than any line has."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 LINE_START = b'{"ts":'
 """How our lines begin: only half a line of ours is cut off, whatever else a file ends in stays."""
+
+
+class Place(NamedTuple):
+    """An end of a file: lines that are appended stand behind it."""
+
+    device: int
+    inode: int
+    size: int
+
+
+class Appended(NamedTuple):
+    """What does not stand in the file after an append, and why."""
+
+    rest: bytes
+    error: HostError | None
 
 
 class LogFile:
@@ -29,16 +48,28 @@ class LogFile:
         if before is not None:
             self._finish(before)
 
-    def append(self, text: bytes) -> tuple[bytes, HostError | None]:
-        """Append whole lines; return those that do not stand in the file after an error, and that error.
+    def place(self) -> tuple[Place | None, HostError | None]:
+        """Return where the next lines will stand, or why there is no file; one that was deleted is made anew."""
+        try:
+            if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+                os.close(self._descriptor)
+                self._descriptor = None
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            found = os.fstat(self._descriptor)
+        except HostError as error:
+            return None, error
+        except OSError as error:
+            return None, _error(self.path, "looked at", error)
+        return Place(found.st_dev, found.st_ino, found.st_size), None
 
-        A line that was written in part is taken back.
-        """
+    def append(self, text: bytes) -> Appended:
+        """Append whole lines; after an error, what is left of a line that was written in part is taken back."""
         try:
             if self._descriptor is None:
                 self._descriptor = self._open()
         except HostError as error:
-            return text, error
+            return Appended(text, error)
         data = b"\n" + text if self._torn else text
         written = 0
         try:
@@ -48,9 +79,34 @@ class LogFile:
             whole = data.rfind(b"\n", 0, written) + 1
             if written:
                 self._torn = not self._take_back(self._descriptor, written - whole)
-            return data[max(whole, len(data) - len(text)) :], _error(self.path, "written to", error)
+            rest = data[max(whole, len(data) - len(text)) :]
+            return Appended(rest, _error(self.path, "written to", error))
         self._torn = False
-        return b"", None
+        return Appended(b"", None)
+
+    def was_deleted(self, place: Place) -> bool:
+        """Tell whether the file was deleted since `place` was asked for; then it is as it was there."""
+        if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
+            return False
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, place.size)
+        return True
+
+    def lines_after(self, place: Place) -> list[bytes] | None:
+        """Return the whole lines behind a place; None when the file ends before it. Half a line is cut off."""
+        try:
+            with self.path.open("r+b") as file:
+                if os.fstat(file.fileno()).st_size < place.size:
+                    return None
+                file.seek(place.size)
+                text = file.read()
+                whole = text.rfind(b"\n") + 1
+                if whole < len(text):
+                    os.ftruncate(file.fileno(), place.size + whole)
+        except OSError:
+            return None
+        # A line end of its own ends what another left.
+        return [line for line in text[:whole].splitlines(keepends=True) if line != b"\n"]
 
     def close(self) -> None:
         """Bring what was written to the disk and let go of the file; raise HostError when the disk refuses."""
@@ -108,5 +164,12 @@ def _torn_line(descriptor: int) -> bytes:
     return end[end.rfind(b"\n") + 1 :]
 
 
+def is_full(error: HostError) -> bool:
+    """Tell whether an error of a LogFile means that there is no room for more: disk, quota, or a limit of the size."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
+
+
 def _error(path: Path, what: str, error: OSError) -> HostError:
-    return HostError(str(path), f"cannot be {what}: {error.strerror}")
+    made = HostError(str(path), f"cannot be {what}: {error.strerror}")
+    made.__cause__ = error
+    return made

@@ -20,6 +20,8 @@ from wgd.policy.ruleset import (
     GENERATION_SET,
     GENERATION_WORD,
     LAST_GENERATION,
+    LIMITED,
+    LOGGED,
     Chain,
     Element,
     KeySet,
@@ -32,6 +34,8 @@ TABLE = "inet wgd"
 DELETE_TABLE = f"delete table {TABLE}"
 # With a size the kernel takes its fastest kind of set (nft_set_hash.c): every packet looks into this one.
 ADD_GENERATION_SET = f"add set {TABLE} {GENERATION_SET} {{ type mark; size 2; }}"
+ADD_COUNTERS = tuple(f"add counter {TABLE} {name}" for name in (*LOGGED, LIMITED))
+"""Adding one that is there already is no error, and it goes on counting."""
 Value = TypeVar("Value")
 
 
@@ -137,11 +141,18 @@ def _open(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
         yield from _put_in_force(desired.generation)
 
 
+def _changed(desired: Ruleset, actual: Ruleset) -> Iterator[Chain]:
+    """Yield the chains that are to be written, new ones and others."""
+    return (chain for name, chain in desired.chains.items() if actual.chains.get(name) != chain)
+
+
 def _add(desired: Ruleset, actual: Ruleset, generation: int, now: float) -> Iterator[str]:
     """Add what is not there yet. Chains come before the maps that name them: nft 1.0.6 finds them only so."""
     chains = _new(desired.chains, actual.chains)
     sets = _new(desired.sets, actual.sets)
     maps = _new(desired.maps, actual.maps)
+    if any("counter name" in rule for chain in _changed(desired, actual) for rule in chain.rules):
+        yield from ADD_COUNTERS
     for name, chain in chains:
         yield f"add chain {TABLE} {name}" + (f" {{ {chain.hook} }}" if chain.hook else "")
     for name, key_set in sets:

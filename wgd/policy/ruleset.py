@@ -26,6 +26,11 @@ RECORDED_FORWARDED, RECORDED_DELIVERED = 0x40000000, 0x80000000
 """What they say: forwarded, or delivered to the gateway itself. It stays when the generation changes."""
 GENERATION_SET = "generation"
 """The set whose one element is the ct mark of the generation in force."""
+TABLE_NAME = "wgd"
+LOGGED = ("logged4", "logged6")
+"""The counters of packets that were logged, by the log group: they live as long as the table does."""
+LIMITED = "limited"
+"""The counter of denials that were not logged because there were so many."""
 GENERATION_WORD = "$generation"
 """What stands in a rule for that mark: a chain has one digest for all generations."""
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from string import Template
 
 from wgd.model import AuthzMode, ServerConfig
-from wgd.policy.ruleset import GENERATION_MASK, GENERATION_WORD, Chain
+from wgd.policy.ruleset import GENERATION_MASK, GENERATION_WORD, LOGGED, Chain
 
 FIXED_CHAINS = """
 chain prerouting: type filter hook prerouting priority 1000; policy accept;
@@ -217,12 +217,12 @@ CONDITIONAL = re.compile(r"(?P<conditions>[a-z0-9,]+)\| (?P<rule>.+)")
 ALL_BITS = 0xFFFFFFFF
 PLAIN_NEXT_HEADERS = "{ 6, 17, 33, 58, 132, 136 }"
 LOG_CHAIN = (
-    'ip hdrlength 5 log prefix "$event $policy" group $group4 snaplen 28 queue-threshold 512 return',
-    'meta nfproto ipv4 log prefix "$event $policy" group $group4 snaplen 68 queue-threshold 512 return',
-    f'ip6 nexthdr {PLAIN_NEXT_HEADERS} log prefix "$event $policy" group $group6 snaplen 48 queue-threshold 512 return',
-    'log prefix "$event $policy" group $group6 snaplen 256 queue-threshold 512',
+    "ip hdrlength 5 $log4 snaplen 28 queue-threshold 512 return",
+    "meta nfproto ipv4 $log4 snaplen 68 queue-threshold 512 return",
+    f"ip6 nexthdr {PLAIN_NEXT_HEADERS} $log6 snaplen 48 queue-threshold 512 return",
+    "$log6 snaplen 256 queue-threshold 512",
 )
-"""The smallest part of a packet that still holds addresses and ports: it halves what a logged packet costs."""
+"""Each packet meets one of them. The smallest part that still holds addresses and ports halves what that costs."""
 LOG_CHAINS = {
     "log_allow": "open allow",
     "log_would_deny": "open would_deny",
@@ -285,17 +285,19 @@ def source_nat_chain(config: ServerConfig, words: dict[str, str]) -> Chain:
 
 def log_chains(config: ServerConfig, context: Context, *, enforce: bool) -> dict[str, Chain]:
     """Return the chains that hand a packet to the event log."""
-    group = config.logging.nflog_group
     unused = "log_would_deny" if enforce else None
     return {
-        name: Chain.of(
-            *(
-                Template(rule).substitute(event=event, policy=context.policy_digest, group4=group, group6=group + 1)
-                for rule in LOG_CHAIN
-            )
-        )
+        name: Chain.of(*(Template(rule).substitute(_log_words(config, context, event)) for rule in LOG_CHAIN))
         for name, event in LOG_CHAINS.items()
         if name != unused
+    }
+
+
+def _log_words(config: ServerConfig, context: Context, event: str) -> dict[str, str]:
+    """Return the statements that count a packet of each family and hand it to its log group."""
+    return {
+        word: f'counter name "{counter}" log prefix "{event} {context.policy_digest}" group {group}'
+        for group, (word, counter) in enumerate(zip(("log4", "log6"), LOGGED, strict=True), config.logging.nflog_group)
     }
 
 

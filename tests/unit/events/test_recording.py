@@ -21,6 +21,7 @@ from nflog_messages import DONE, message, numbered, some_names
 
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
+from wgd.daemon.tally import open_tally
 from wgd.errors import HostError
 from wgd.policy.names import Names
 
@@ -31,12 +32,14 @@ ONE: dict[str, Any] = {"indev": 1, "outdev": None}
 class Bench:
     """A recording whose `kernel` sockets the test writes messages to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scratch: Path | None = None) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
         self.kernel = [pair[0] for pair in pairs]
         self.path = path
         handed = [Handed(Kind.NFLOG, pair[1]) for pair in pairs]
-        self.recording = Recording(handed, path, replace(some_names(), interface="lo"))
+        self.recording = Recording(
+            open_tally((scratch or path.parent) / "tally"), handed, path, replace(some_names(), interface="lo")
+        )
 
     def close(self) -> None:
         self.recording.stop()
@@ -219,7 +222,7 @@ def test_the_signals_that_a_manager_sends_to_all_processes_do_not_end_it(bench: 
 def test_a_start_that_cannot_open_the_file_says_so_and_leaves_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = Bench(tmp_path / "none" / "events.jsonl")
+    bench = Bench(tmp_path / "none" / "events.jsonl", tmp_path)
     with (
         caplog.at_level(logging.ERROR),
         pytest.raises(HostError, match=f"the directory {tmp_path}/none does not exist"),

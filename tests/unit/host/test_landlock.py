@@ -45,6 +45,7 @@ def works(action):
 
 print(json.dumps({
     "write inside": works(lambda: write(inside / "new")),
+    "list inside": works(lambda: list(inside.iterdir())),
     "read outside": works((outside / "file").read_bytes),
     "write outside": works(lambda: write(outside / "file")),
     "make outside": works(lambda: write(outside / "new")),
@@ -70,7 +71,7 @@ def tried(tmp_path: Path, how: str) -> dict[str, bool]:
 
 def test_only_files_of_the_directory_can_be_made_and_written(tmp_path: Path) -> None:
     found = tried(tmp_path, "restricted")
-    assert {what for what, works in found.items() if works} == {"write inside"}
+    assert {what for what, works in found.items() if works} == {"write inside", "list inside"}
 
 
 def test_without_it_all_of_that_can_be_done(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""What the kernel has logged, against what is in the file, lost or not understood: the rest is lost too (promise 6).
+
+The kernel's counters live as long as its table, the tally's as long as /run. The difference between the two at their
+beginning is kept for each source, its base. Where a comparison shows more events than the kernel can have logged since
+that beginning, the table was made anew and its counters began at 0: the base is moved. What was on its way in that
+moment makes it too small at first, so that no event is ever called lost that is not; the next comparisons mend it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wgd.daemon.tally import REASONS, Cell, Count, Tally, accounted, cell
+from wgd.kernel.nft_counters import Logged
+
+_LIMITED, _KNOWN = 8, 9
+"""The places of the base of what was only counted, after those of the sources, and of whether there are any yet."""
+_MODULO, _LAST_POSITIVE = 1 << 64, (1 << 63) - 1
+NOTHING = Logged((0, 0), 0)
+
+
+class Expected(NamedTuple):
+    """How many events of each source, and how many that were only counted, must be accounted for."""
+
+    logged: tuple[int, ...]
+    limited: int
+
+
+class Accounting:
+    """The comparison for one tally; it goes on where the daemon before has ended."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._recorded = tally.recorded
+        self._compared = tally.compared
+
+    def begin(self, logged: Logged | None, *, anew: bool) -> int:
+        """Begin before there is a recorder; return how many events were lost while there was none.
+
+        `logged` is what the kernel has counted until now, None where it has no table. With `anew` the groups were
+        not bound: nothing of that can still come.
+        """
+        numbers = self._recorded.numbers = self._recorded.read()
+        numbers[Cell.REQUEST] = 0
+        if logged is None or not self._compared.numbers[_KNOWN]:
+            self._set_bases(numbers, logged or NOTHING)
+        missing = 0
+        if anew:
+            for source, expected in enumerate(self.expected(numbers, logged or NOTHING).logged):
+                lost = max(0, expected - accounted(numbers, source))
+                numbers[cell(source, Count.LOST)] += lost
+                numbers[cell(source, Count.NEXT_SEQUENCE)] = 0
+                missing += lost
+            numbers[Cell.UNWRITTEN + REASONS.index("restart")] += missing
+        self._recorded.commit()
+        return missing
+
+    def bound_anew(self) -> None:
+        """Take it, between two recorders, that the kernel counts events of the sources from 0 again."""
+        numbers = self._recorded.numbers = self._recorded.read()
+        for source in range(len(NOTHING.groups)):
+            numbers[cell(source, Count.NEXT_SEQUENCE)] = 0
+        self._recorded.commit()
+
+    def expected(self, before: list[int], logged: Logged) -> Expected:
+        """Return what the kernel has counted, in the tally's terms; `before` was read from it before `logged` was."""
+        differences = _differences(before, logged)
+        bases = self._compared.numbers
+        for place, difference in differences.items():
+            bases[place] = max(_signed(bases[place]), difference) % _MODULO
+        self._compared.commit()
+        return Expected(
+            tuple(count + _signed(bases[source]) for source, count in enumerate(logged.groups)),
+            logged.limited + _signed(bases[_LIMITED]),
+        )
+
+    def _set_bases(self, numbers: list[int], logged: Logged) -> None:
+        for place, difference in _differences(numbers, logged).items():
+            self._compared.numbers[place] = difference % _MODULO
+        self._compared.numbers[_KNOWN] = 1
+        self._compared.commit()
+
+
+def _differences(numbers: list[int], logged: Logged) -> dict[int, int]:
+    """Return by how much the tally's counts exceed the kernel's, by the place of their base."""
+    sources = {source: accounted(numbers, source) - count for source, count in enumerate(logged.groups)}
+    return {**sources, _LIMITED: numbers[Cell.RATE_LIMITED] - logged.limited}
+
+
+def _signed(number: int) -> int:
+    return number if number <= _LAST_POSITIVE else number - _MODULO
