@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -55,7 +56,7 @@ def load_wgd(path: Path, size: Size) -> list[object]:
     inside(path.gateway, "sysctl", "-qw", *(f"net.ipv4.conf.{name}.src_valid_mark=1" for name in ("wgd0", "inner")))
     with within(path.gateway):
         kept = [open_nflog(wanted.logging.nflog_group + number) for number in range(2)]
-        Nft().apply(transactions(replace(desired_ruleset(wanted, frozenset()), generation=1), None))
+        Nft().apply(transactions(replace(desired_ruleset(wanted, frozenset()), generation=1), None, time.time()))
         links = Links()
         for rule in routing.desired_rules(wanted):
             links.add_rule(rule)

@@ -146,7 +146,7 @@ def test_a_change_of_one_clients_rule_touches_no_chain_of_the_others(nft: Nft) -
     before = desired_ruleset(server_config(others, rule(allow("10.20.0.1/32", 6, 80))), frozenset())
     after = desired_ruleset(server_config(others, rule(allow("10.20.0.1/32", 6, 81))), frozenset())
     go_to(nft, before)
-    texts = transactions(after, nft.read(), time.time())
+    texts = [step for step in transactions(after, nft.read(), time.time()) if isinstance(step, str)]
     kept = before.chains.keys() & after.chains.keys()
     assert len(kept) > len(after.chains) / 2
     assert kept.isdisjoint(word for text in texts for line in text.splitlines() for word in line.split()[:5])

@@ -24,21 +24,16 @@ class Connection:
 
     def __init__(self, note: Note) -> None:
         self._tunnel = Tunnel(note)
-        self._monitor: Monitor | None = None
         self.desired: Desired | None = None
 
     def close(self) -> None:
         """Let go of the kernel's sockets; everything set stays."""
         self._tunnel.close()
-        if self._monitor is not None:
-            self._monitor.close()
 
     @property
     def monitor(self) -> Monitor:
         """What the kernel notifies of what others changed, from the first time that this is asked for."""
-        if self._monitor is None:
-            self._monitor = Monitor()
-        return self._monitor
+        return self._tunnel.monitor
 
     def prepare(self, config: ClientConfig, in_use: Endpoint | None = None) -> Desired:
         """Return what `config` wants; changes nothing. `in_use` is a literal endpoint to stay with.
@@ -58,9 +53,7 @@ class Connection:
 
     def start(self, desired: Desired) -> None:
         """Bring everything up and read it back. Raise at the first step that fails, with everything undone."""
-        found = self._tunnel.memory.found
-        if found is not None and found.interface != desired.device.name:
-            log.info("taking down %s, which an earlier run left behind", found.interface)
+        if self._tunnel.left_behind(desired.device.name):
             self.stop()
         self._tunnel.open(desired.config.interface, desired.device)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -10,10 +11,13 @@ from wgd.daemon.found import Found, Memory
 from wgd.errors import ConflictError, KernelError
 from wgd.host.files import Note
 from wgd.kernel.links import Links
+from wgd.kernel.monitor import Monitor
 from wgd.kernel.wireguard import WireGuard, open_wireguard
 from wgd.model import Backend, Interface, PublicKey, SecretKey
 from wgd.plan import peers, routing
 from wgd.plan.state import Device, DeviceAddress, DeviceChange, Link, PeerChange
+
+log = logging.getLogger(__name__)
 
 NO_KEY = SecretKey(bytes(32))
 """WireGuard's word for taking the private key away."""
@@ -26,12 +30,30 @@ class Tunnel:
         self.links = Links()
         self.memory = Memory(note)
         self._wireguard: WireGuard | None = None
+        self._monitor: Monitor | None = None
 
     def close(self) -> None:
         """Let go of the kernel's sockets; everything set stays."""
         self.links.close()
+        if self._monitor is not None:
+            self._monitor.close()
         if self._wireguard is not None:
             self._wireguard.close()
+
+    @property
+    def monitor(self) -> Monitor:
+        """What the kernel notifies of what others changed, from the first time that this is asked for."""
+        if self._monitor is None:
+            self._monitor = Monitor()
+        return self._monitor
+
+    def left_behind(self, name: str) -> bool:
+        """Tell whether an earlier run left another interface than `name` behind, which has to be taken down first."""
+        found = self.memory.found
+        if found is None or found.interface == name:
+            return False
+        log.info("taking down %s, which an earlier run left behind", found.interface)
+        return True
 
     def open(self, interface: Interface, desired: Device) -> None:
         """Find or create the interface, and note what was there before.

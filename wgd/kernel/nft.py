@@ -1,36 +1,37 @@
-"""The door to nftables: libnftables in this process, through python3-nftables.
+"""The door to nftables: text through libnftables in this process, elements and lists through netlink.
 
 Reading gives a `Ruleset` of our own table; nothing outside `inet wgd` is ever read into one or written.
 """
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import re
 import time
-from collections.abc import Iterator
-from ipaddress import ip_network
-from socket import AF_INET, AF_INET6, inet_pton
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import nftables
 
 from wgd.errors import KernelError
-from wgd.policy.ruleset import (
-    GENERATION_MASK,
-    GENERATION_SET,
-    Chain,
-    Element,
-    Interval,
-    KeySet,
-    Ruleset,
-    VerdictMap,
-    digest,
-)
+from wgd.kernel import nft_listing as listing
+from wgd.kernel.netlink import attributes, text, text_of
+from wgd.kernel.nft_listing import Rule, SetHead
+from wgd.kernel.nft_messages import LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
+from wgd.kernel.nft_socket import NftSocket, RefusedError
+from wgd.plan.state import ElementChange, Transaction
+from wgd.policy.ruleset import GENERATION_SET, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
 
-FAMILY, TABLE = "inet", "wgd"
-_ABSENT = "No such file or directory"
+GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS = (SUBSYSTEM << 8 | kind for kind in (1, 4, 7, 10, 13))
+"""NFT_MSG_GET…"""
+NAME_OF_TABLE, FLAGS_OF_TABLE, RULE_TABLE, RULE_CHAIN, SET_TABLE = 1, 2, 1, 2, 1
+"""NFTA_…"""
+DORMANT = 1
+"""NFT_TABLE_F_DORMANT."""
 _CARET = re.compile(r"^\s*\^*~*\s*$")
+NOTHING = Ruleset()
 
 
 class Dropped(NamedTuple):
@@ -45,27 +46,65 @@ class Nft:
 
     def __init__(self) -> None:
         self._nft = nftables.Nftables()
-        self._nft.set_numeric_proto_output(True)
-        self._nft.set_service_output(False)
-        self._nft.set_reversedns_output(False)
+        self._netlink = NftSocket()
+        self._seen: dict[str, tuple[SetHead, bytes, KeySet | VerdictMap]] = {}
 
-    def apply(self, transactions: tuple[str, ...]) -> None:
-        """Apply each transaction in turn; raise KernelError with nft's own words at the first that is refused."""
-        self._nft.set_json_output(False)
-        for text in transactions:
-            code, _, error = self._nft.cmd(text)
-            if code != 0:
-                raise KernelError("nftables", _reason(error))
+    def close(self) -> None:
+        """Close the socket; the table stays as it is."""
+        self._netlink.close()
 
-    def read(self) -> Ruleset | None:
-        """Return our table as the kernel holds it, or None when there is none."""
-        self._nft.set_json_output(True)
-        code, output, error = self._nft.cmd(f"list table {FAMILY} {TABLE}")
+    def number(self) -> int:
+        """Return the number of the ruleset in force: see NftSocket."""
+        return self._netlink.number()
+
+    def apply(self, transactions: tuple[Transaction, ...]) -> None:
+        """Apply each transaction in turn; raise KernelError with nft's or the kernel's words at the first refused."""
+        for transaction in transactions:
+            if isinstance(transaction, str):
+                self._apply_text(transaction)
+            else:
+                self._apply_elements(transaction)
+
+    def _apply_text(self, commands: str) -> None:
+        code, _, error = self._nft.cmd(commands)
         if code != 0:
-            if _ABSENT in error:
-                return None
             raise KernelError("nftables", _reason(error))
-        return parse_listing(json.loads(output)["nftables"], time.time())
+
+    def _apply_elements(self, changes: tuple[ElementChange, ...]) -> None:
+        try:
+            self._netlink.transact(batch(changes))
+        except RefusedError as error:
+            raise KernelError("nftables", f"elements of {changes[error.sequence - 1].name}: {error}") from error
+
+    def read(self, like: Ruleset = NOTHING, unchanged: Ruleset = NOTHING) -> Ruleset | None:
+        """Return our table as the kernel holds it, or None when there is none.
+
+        What `unchanged` has is taken from there if the kernel has it too; its elements and rules are not asked for.
+        What equals an object of `like` is given as that object, which costs no memory and is compared in no time.
+        """
+        dormant = self._dormant()
+        if dormant is None:
+            return None
+        heads = {head.name: head for head in map(listing.set_head, self._dump(GET_SET, text(SET_TABLE, TABLE_NAME)))}
+        # A dormant table's chains hook nowhere.
+        hooks = {
+            name: None if dormant else hook
+            for table, name, hook in map(listing.chain, self._dump(GET_CHAIN))
+            if table == TABLE_NAME
+        }
+        chains = self._chains(hooks, {} if dormant else unchanged.chains, heads)
+        sets: dict[str, KeySet] = {}
+        maps: dict[str, VerdictMap] = {}
+        generation = 0
+        for name, head in heads.items():
+            if name == GENERATION_SET:
+                generation = listing.generation_of(head, self._lists(name))
+            elif head.is_map and not head.anonymous:
+                maps[name] = unchanged.maps.get(name) or self._map(head, like.maps.get(name))
+            elif not head.anonymous:
+                sets[name] = unchanged.sets.get(name) or self._set(head, like.sets.get(name))
+        self._seen = {name: seen for name, seen in self._seen.items() if name in heads}
+        return Ruleset(chains, sets, maps, generation)
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""
@@ -73,137 +112,88 @@ class Nft:
 
     def _counted(self, chain: str) -> int:
         """Return how many packets met the counters of a chain."""
-        self._nft.set_json_output(True)
-        code, output, error = self._nft.cmd(f"list chain {FAMILY} {TABLE} {chain}")
-        if code != 0:
-            if _ABSENT in error:
-                return 0
-            raise KernelError("nftables", _reason(error))
-        rules = (found["rule"] for found in json.loads(output)["nftables"] if "rule" in found)
-        return sum(part["counter"]["packets"] for rule in rules for part in rule["expr"] if "counter" in part)
+        return sum(rule.packets for rule in self._rules(chain))
 
     def delete(self) -> None:
         """Delete our table; nothing happens when there is none."""
-        if self.read() is not None:
-            self.apply((f"delete table {FAMILY} {TABLE}",))
+        if self._dormant() is not None:
+            self._apply_text(f"delete table inet {TABLE_NAME}")
 
-
-def parse_listing(objects: list[dict[str, Any]], now: float = 0.0) -> Ruleset:
-    """Return the ruleset that `nft -j list table` describes (libnftables-json(5)), as listed at `now`."""
-    chains: dict[str, Chain] = {}
-    sets: dict[str, KeySet] = {}
-    maps: dict[str, VerdictMap] = {}
-    generation = 0
-    dormant = False
-    for found in objects:
-        if "table" in found:
-            # The one flag a table of ours can be given. nft 1.0.6 prints the table's name for it.
-            dormant = "flags" in found["table"]
-        elif "chain" in found:
-            chain = found["chain"]
-            # A dormant table's chains hook nowhere.
-            chains[chain["name"]] = Chain(None if dormant else _hook(chain), "", 0)
-        elif "rule" in found:
-            rule = found["rule"]
-            chain = chains[rule["chain"]]
-            mark = rule.get("comment", "") if chain.rule_count == 0 else chain.mark
-            content = digest(chain.content + json.dumps(_without_counts(rule["expr"])))
-            chains[rule["chain"]] = Chain(chain.hook, mark, chain.rule_count + 1, content=content)
-        elif "set" in found and found["set"]["name"] == GENERATION_SET:
-            generation = _generation(found["set"])
-        elif "set" in found:
-            key_set = found["set"]
-            sets[key_set["name"]] = KeySet(_fields(key_set), frozenset(_elements(key_set)), _until(key_set, now))
-        elif "map" in found:
-            verdicts = found["map"]
-            targets = {_element(key): _target(verdict) for key, verdict in _listed(verdicts)}
-            maps[verdicts["name"]] = VerdictMap(_fields(verdicts), targets)
-    return Ruleset(chains, sets, maps, generation)
-
-
-def _without_counts(value: Any) -> Any:
-    """Return a part of a rule without what its counters have counted, which is no part of what somebody wrote."""
-    if isinstance(value, dict):
-        return {key: None if key == "counter" else _without_counts(inner) for key, inner in value.items()}
-    return [_without_counts(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _generation(typed: dict[str, Any]) -> int:
-    """Return the generation in force, 0 when the set does not hold exactly one."""
-    elements = typed.get("elem", ())
-    generations = [mark >> 24 for mark in elements if isinstance(mark, int) and mark & ~GENERATION_MASK == 0]
-    return generations[0] if len(generations) == len(elements) == 1 and _fields(typed) == ("mark",) else 0
-
-
-_PRIORITIES = {0: "filter"}
-_OUR_TYPES = frozenset({"ipv4_addr", "ipv6_addr", "inet_service", "inet_proto"})
-"""Somebody may put sets of any type into our table; a listing that has them must still be read, to be put right."""
-
-
-def _hook(chain: dict[str, Any]) -> str | None:
-    if "hook" not in chain:
+    def _dormant(self) -> bool | None:
+        """Tell whether our table is switched off; None when there is none."""
+        for body in self._dump(GET_TABLE):
+            found = dict(attributes(body))
+            if text_of(found.get(NAME_OF_TABLE)) == TABLE_NAME:
+                return bool(NUMBER.unpack(found[FLAGS_OF_TABLE])[0] & DORMANT)
         return None
-    priority = _PRIORITIES.get(chain["prio"], chain["prio"])
-    return f"type {chain['type']} hook {chain['hook']} priority {priority}; policy {chain['policy']};"
+
+    def _chains(
+        self, hooks: Mapping[str, str | None], unchanged: Mapping[str, Chain], heads: Mapping[str, SetHead]
+    ) -> dict[str, Chain]:
+        asked = [name for name in hooks if name not in unchanged]
+        rules: dict[str, list[Rule]] = defaultdict(list)
+        # One list of all rules, or of those of few chains.
+        for name in asked if unchanged else ("",):
+            for rule in self._rules(name):
+                rules[rule.chain].append(rule)
+        anonymous = {name: name.encode() + b"\0" for name, head in heads.items() if head.anonymous}
+
+        def content(expressions: bytes) -> bytes:
+            named = (name for name, word in anonymous.items() if word in expressions)
+            return b"".join(part for name in named for part in self._lists(name))
+
+        found = {name: listing.chain_of(hooks[name], rules[name], content) for name in asked}
+        return {name: found[name] if name in found else unchanged[name] for name in hooks}
+
+    def _rules(self, chain: str) -> list[Rule]:
+        """Return the rules of one chain, or with '' of all."""
+        where = text(RULE_TABLE, TABLE_NAME) + (text(RULE_CHAIN, chain) if chain else b"")
+        return [listing.rule(body) for body in self._dump(GET_RULE, where)]
+
+    def _set(self, head: SetHead, like: KeySet | None) -> KeySet:
+        now = time.time()
+        lists = self._lists(head.name)
+        seen = self._as_seen(head, lists)
+        if isinstance(seen, KeySet):
+            return seen
+        read = listing.key_set(head, lists, now)
+        found = like if like is not None and like == read else read
+        self._seen[head.name] = (head, _digest(lists), found)
+        return found
+
+    def _map(self, head: SetHead, like: VerdictMap | None) -> VerdictMap:
+        lists = self._lists(head.name)
+        seen = self._as_seen(head, lists)
+        if isinstance(seen, VerdictMap):
+            return seen
+        read = listing.verdict_map(head, lists)
+        found = like if like is not None and like == read else read
+        self._seen[head.name] = (head, _digest(lists), found)
+        return found
+
+    def _as_seen(self, head: SetHead, lists: list[bytes]) -> KeySet | VerdictMap | None:
+        """Return what these very bytes were last time: they are hashed in a small part of the time of reading them."""
+        seen_head, seen_digest, seen = self._seen.get(head.name, (None, b"", None))
+        return seen if seen_head == head and seen_digest == _digest(lists) else None
+
+    def _lists(self, name: str) -> list[bytes]:
+        return listing.lists(self._dump(GET_ELEMENTS, text(LIST_TABLE, TABLE_NAME) + text(LIST_SET, name)))
+
+    def _dump(self, kind: int, body: bytes = b"") -> list[memoryview]:
+        """Return a list of the kernel's, an empty one of what is not there."""
+        try:
+            return self._netlink.dump(kind, body)
+        except RefusedError as error:
+            if error.code == errno.ENOENT:
+                return []
+            raise KernelError("nftables", f"cannot be read: {error}") from error
 
 
-def _fields(typed: dict[str, Any]) -> tuple[str, ...]:
-    return (typed["type"],) if isinstance(typed["type"], str) else tuple(typed["type"])
-
-
-def _until(key_set: dict[str, Any], now: float) -> int | None:
-    """Return when the last element of a set is dropped; `expires` says in how many seconds."""
-    if "timeout" not in key_set.get("flags", ()):
-        return None
-    listed = (value["elem"].get("expires") for value in _listed(key_set) if isinstance(value, dict) and "elem" in value)
-    left = [seconds for seconds in listed if seconds is not None]
-    return round(now + max(left)) if left else 0
-
-
-def _elements(typed: dict[str, Any]) -> Iterator[Element]:
-    return map(_element, _listed(typed))
-
-
-def _listed(typed: dict[str, Any]) -> Any:
-    """Return the listed elements; none of a type that no set of ours has: its fields tell it from any wish."""
-    return typed.get("elem", ()) if _OUR_TYPES.issuperset(_fields(typed)) else ()
-
-
-def _element(value: Any) -> Element:
-    if isinstance(value, dict) and "elem" in value:
-        return _element(value["elem"]["val"])
-    if isinstance(value, dict) and "concat" in value:
-        return tuple(map(_interval, value["concat"]))
-    return (_interval(value),)
-
-
-def _interval(value: Any) -> Interval:
-    """Return the interval that one field of a listed element stands for."""
-    if isinstance(value, int):
-        return value, value
-    if isinstance(value, str):
-        number = _number(value)
-        return number, number
-    if "prefix" in value:
-        network = ip_network((value["prefix"]["addr"], value["prefix"]["len"]))
-        return int(network.network_address), int(network.broadcast_address)
-    first, last = value["range"]
-    return _number(first), _number(last)
-
-
-def _number(value: int | str) -> int:
-    if isinstance(value, int):
-        return value
-    if value.isdigit():
-        return int(value)
-    # ipaddress takes five times as long, for the tens of thousands of addresses of a large table.
-    return int.from_bytes(inet_pton(AF_INET6 if ":" in value else AF_INET, value), "big")
-
-
-def _target(verdict: Any) -> str:
-    """Return the chain that a verdict jumps to; what is not one of our jumps never equals a wish."""
-    is_jump = isinstance(verdict, dict) and "jump" in verdict
-    return str(verdict["jump"]["target"]) if is_jump else json.dumps(verdict)
+def _digest(lists: list[bytes]) -> bytes:
+    content = hashlib.blake2b(digest_size=16)
+    for each in lists:
+        content.update(each)
+    return content.digest()
 
 
 def _reason(error: str) -> str:

@@ -142,7 +142,7 @@ def differences(
     wanted: Desired,
     actual: Actual,
     originals: Mapping[str, str],
-    now: float = 0.0,
+    now: float,
     parts: frozenset[Part] = ALL_PARTS,
 ) -> tuple[Difference, ...]:
     """Return in what `actual`, read at `now` (POSIX seconds), is not `wanted`, the lock first.

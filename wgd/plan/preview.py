@@ -14,6 +14,7 @@ from typing import Any
 from wgd.model import PROTOCOLS, AllowRule, PublicKey, ServerConfig
 from wgd.plan import forwarding, peers, routing, ruleset
 from wgd.plan.gateway import Actual, Desired
+from wgd.plan.ruleset_text import TABLE
 from wgd.plan.state import Device, PeerChange, RoutingRule
 from wgd.policy.ruleset import KeySet, Ruleset, VerdictMap
 
@@ -148,7 +149,7 @@ def _end(allow: AllowRule) -> str:
 def _ruleset(wanted: Ruleset, actual: Ruleset | None, now: float) -> Iterator[Change]:
     """Yield the objects of the nftables table; sets and maps with the number of elements that come and go."""
     if actual is None:
-        yield Change("table", "added", ruleset.TABLE)
+        yield Change("table", "added", TABLE)
         return
     for difference in ruleset.differences(wanted, actual, now):
         kind, _, name = difference.partition(" ")

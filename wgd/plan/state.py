@@ -5,9 +5,12 @@ Desired and actual have the same types, so that a diff is a comparison and a sec
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from wgd.model import Address, AddressWithPrefix, Endpoint, Network, PublicKey, SecretKey
+from wgd.policy.ruleset import Element
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,30 @@ class RoutingRule:
     mask: int = 0
     incoming: str | None = None
     protocol: int = PROTOCOL
+
+
+class Action(Enum):
+    """What to do with elements of a set; FLUSH takes all out, whatever they are."""
+
+    ADD = auto()
+    DELETE = auto()
+    FLUSH = auto()
+
+
+@dataclass(frozen=True)
+class ElementChange:
+    """Elements of one set or verdict map of our table; those to be added to a map are a dict to the chains' names.
+
+    `interval` is False for a set that holds single values. `timeout` is after how many seconds the kernel drops them.
+    """
+
+    action: Action
+    name: str
+    fields: tuple[str, ...] = ()
+    elements: Collection[Element] = ()
+    interval: bool = True
+    timeout: float | None = None
+
+
+Transaction = str | tuple[ElementChange, ...]
+"""What nftables takes whole or not at all: text as nft reads it, or changes of elements."""

@@ -19,7 +19,7 @@ Element = tuple[Interval, ...]
 DIGEST_DIGITS = 12
 GENERATION_MASK = 0x3F000000
 """The bits of the conntrack mark that hold a generation, 1 to 63; 0 in them is none. The lower 24 are the host's."""
-LAST_GENERATION = 63
+GENERATION_SHIFT, LAST_GENERATION = 24, 63
 RECORDED_MASK = 0xC0000000
 """The bits of the conntrack mark that are not 0 in a flow of which the event log has, or is to have, an `open`."""
 RECORDED_FORWARDED, RECORDED_DELIVERED = 0x40000000, 0x80000000
@@ -37,7 +37,7 @@ GENERATION_WORD = "$generation"
 
 def generation_mark(generation: int) -> str:
     """Return the bits of the ct mark that say `generation`, as nft writes them."""
-    return f"0x{generation << 24:08x}"
+    return f"0x{generation << GENERATION_SHIFT:08x}"
 
 
 def digest(text: str, digits: int = DIGEST_DIGITS) -> str:

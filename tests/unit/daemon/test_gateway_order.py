@@ -16,6 +16,7 @@ from wgd.model import Forwarding, SecretKey, ServerConfig
 from wgd.plan import forwarding
 from wgd.plan import gateway as plan
 from wgd.plan.gateway import Desired, Keys
+from wgd.plan.state import Transaction
 from wgd.policy.ruleset import Ruleset
 
 AUTO = server_config()
@@ -38,11 +39,14 @@ class Host:
         self.closed = False
         self.was_open = False
 
-    def read(self) -> Ruleset | None:
-        return None
+    def number(self) -> int:
+        return 1
 
-    def apply(self, texts: tuple[str, ...]) -> None:
-        self.closed = 'oifname != "wgd0" drop' in "".join(texts)
+    def read(self, like: Ruleset, unchanged: Ruleset) -> Ruleset | None:
+        del like, unchanged
+
+    def apply(self, steps: tuple[Transaction, ...]) -> None:
+        self.closed = 'oifname != "wgd0" drop' in "".join(step for step in steps if isinstance(step, str))
         self.look()
 
     def read_settings(self) -> dict[str, str]:

@@ -9,30 +9,53 @@ import pytest
 from wgd.daemon import table as module
 from wgd.daemon.table import Table
 from wgd.errors import KernelError
-from wgd.plan.ruleset import DELETE_TABLE
-from wgd.policy.ruleset import LAST_GENERATION, Chain, Ruleset
+from wgd.plan.ruleset_text import DELETE_TABLE
+from wgd.plan.state import Transaction
+from wgd.policy.ruleset import LAST_GENERATION, Chain, KeySet, Ruleset
 
 RULESETS = tuple(Ruleset({"allow": Chain.of("ct mark set $generation"), "c": Chain.of(rule)}) for rule in "ab")
+LARGER = tuple(
+    replace(ruleset, chains={**ruleset.chains, "d": Chain.of("d")}, sets={"s": KeySet(("ipv4_addr",), frozenset())})
+    for ruleset in RULESETS
+)
+"""The same with what does not change."""
 
 
 class Kernel:
-    """A kernel with flows: `carried` are the generations that flows may be marked with."""
+    """A kernel with flows: `carried` are the generations that flows may be marked with.
+
+    `asked` are the names of the chains and sets of which each reading asked, which are not vouched for.
+    """
 
     def __init__(self) -> None:
         self.table: Ruleset | None = None
+        self.changes = 1
         self.carried: set[int] = set()
-        self.texts: list[str] = []
+        self.texts: list[Transaction] = []
+        self.asked: list[set[str]] = []
         self.refuses = False
 
-    def read(self) -> Ruleset | None:
+    def number(self) -> int:
+        return self.changes
+
+    def read(self, like: Ruleset, unchanged: Ruleset) -> Ruleset | None:
+        del like
+        if self.table is not None:
+            names = self.table.chains.keys() | self.table.sets.keys()
+            self.asked.append(set(names - unchanged.chains.keys() - unchanged.sets.keys()))
         return self.table
 
-    def apply(self, texts: tuple[str, ...]) -> None:
-        self.texts += texts
-        if texts == (DELETE_TABLE,):
+    def apply(self, steps: tuple[Transaction, ...]) -> None:
+        self.texts += steps
+        self.changes += len(steps)
+        if steps == (DELETE_TABLE,):
             self.table = None
         if self.refuses:
             raise KernelError("nftables", "no")
+
+    def somebody_changes(self, table: Ruleset | None) -> None:
+        self.table = table
+        self.changes += 1
 
     def forget(self, *, upper: bool) -> None:
         self.carried = {number for number in self.carried if (number >= 32) != upper}
@@ -80,7 +103,7 @@ def test_a_flushed_table_does_not_begin_again_at_one(kernel: Kernel) -> None:
     table = Table()
     for ruleset in RULESETS:
         change(table, kernel, ruleset)
-    kernel.table = None
+    kernel.somebody_changes(None)
     assert change(table, kernel, RULESETS[1]) == 3
 
 
@@ -101,7 +124,7 @@ def test_another_generation_that_somebody_put_in_force_is_not_taken_over(kernel:
     table = Table()
     for ruleset in RULESETS:
         change(table, kernel, ruleset)
-    kernel.table = replace(RULESETS[1], generation=1)
+    kernel.somebody_changes(replace(RULESETS[1], generation=1))
     assert change(table, kernel, RULESETS[1]) == 3
 
 
@@ -117,22 +140,51 @@ def test_a_change_that_was_refused_has_used_its_generation(kernel: Kernel) -> No
     assert change(table, kernel, RULESETS[0]) == 3
 
 
-def test_a_table_that_nobody_has_touched_is_not_read_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    number = 7
-    monkeypatch.setattr(module, "ruleset_number", lambda: number)
+def test_a_table_that_nobody_has_touched_is_not_read_again(kernel: Kernel) -> None:
     table = Table()
     change(table, kernel, RULESETS[0])
     table.trust(table.read())
-    monkeypatch.setattr(kernel, "read", lambda: pytest.fail("the table was read"))
+    kernel.asked.clear()
     assert change(table, kernel, RULESETS[1]) == 2
+    assert kernel.asked == []
 
 
-def test_a_table_that_somebody_may_have_touched_is_read(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = iter(range(100))
-    monkeypatch.setattr(module, "ruleset_number", lambda: next(numbers))
+def test_after_a_change_only_what_it_touched_is_read(kernel: Kernel) -> None:
+    table = Table()
+    change(table, kernel, LARGER[0])
+    table.trust(table.read())
+    kernel.asked.clear()
+    change(table, kernel, LARGER[1])
+    table.read()
+    assert kernel.asked == [{"allow", "c"}]
+
+
+def test_what_the_kernel_ends_by_itself_is_read_every_time(kernel: Kernel) -> None:
+    table = Table()
+    ending = replace(RULESETS[0], sets={"s": KeySet(("ipv4_addr",), frozenset(), until=9)})
+    change(table, kernel, ending)
+    table.read()
+    kernel.asked.clear()
+    table.read()
+    assert kernel.asked == [{"s"}]
+
+
+def test_a_table_that_somebody_may_have_touched_is_read(kernel: Kernel) -> None:
     table = Table()
     change(table, kernel, RULESETS[0])
     table.trust(table.read())
-    kernel.table = None
+    kernel.somebody_changes(None)
     change(table, kernel, RULESETS[1])
-    assert kernel.texts[-1].startswith("add table")
+    assert "add table inet wgd" in str(kernel.texts)
+
+
+def test_all_of_it_is_read_when_somebody_changed_something_at_the_same_time(kernel: Kernel) -> None:
+    table = Table()
+    change(table, kernel, LARGER[0])
+    table.trust(table.read())
+    change(table, kernel, LARGER[1])
+    kernel.somebody_changes(kernel.table)
+    kernel.asked.clear()
+    table.read()
+    assert kernel.asked == [{"allow", "c", "d", "s"}]
+    assert not table.is_as_trusted()

@@ -4,6 +4,8 @@ import pytest
 
 from wgd.plan.expiry import SLACK, timeout
 from wgd.plan.ruleset import differences, transactions
+from wgd.plan.ruleset_text import whole_table
+from wgd.plan.state import Action, ElementChange, Transaction
 from wgd.policy.ruleset import KeySet, Ruleset
 
 END = 1_000_000
@@ -23,8 +25,18 @@ def test_a_timeout_is_written_so_that_nft_reads_it_and_is_never_zero(seconds: fl
     assert timeout(seconds) == expected
 
 
+def added(steps: tuple[Transaction, ...]) -> list[ElementChange]:
+    return [change for step in steps if not isinstance(step, str) for change in step if change.action is Action.ADD]
+
+
 def test_elements_are_added_with_the_time_that_is_left() -> None:
-    (text,) = transactions(WANTED, None, END - 60)
+    steps = transactions(WANTED, None, END - 60.5)
+    assert "add set inet wgd s { type inet_service; flags interval,timeout; }" in str(steps[0])
+    assert [(change.elements, change.timeout) for change in added(steps)] == [(frozenset({ONE, OTHER}), 60.5)]
+
+
+def test_so_they_are_in_the_text_of_the_whole_table() -> None:
+    text = whole_table(WANTED, END - 60)
     assert "add set inet wgd s { type inet_service; flags interval,timeout; }" in text
     assert "1 timeout 0d60s0ms" in text
     assert "5-9 timeout 0d60s0ms" in text
@@ -32,14 +44,10 @@ def test_elements_are_added_with_the_time_that_is_left() -> None:
 
 @pytest.mark.parametrize("now", [END, END + 1e6])
 def test_elements_whose_time_is_over_are_not_added(now: float) -> None:
-    (text,) = transactions(WANTED, None, now)
-    assert "add set inet wgd s " in text
-    assert "element" not in text
-
-
-def test_a_set_with_an_end_is_not_filled_without_the_time() -> None:
-    with pytest.raises(ValueError, match="without knowing the time"):
-        transactions(WANTED, None)
+    steps = transactions(WANTED, None, now)
+    assert "add set inet wgd s " in str(steps[0])
+    assert added(steps) == []
+    assert "element" not in whole_table(WANTED, now)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +79,11 @@ def test_what_is_left_by_now_is_no_difference(now: float, actual: Ruleset) -> No
 )
 def test_anything_else_is_one_and_is_put_right_by_filling_the_set_anew(now: float, actual: Ruleset) -> None:
     assert differences(WANTED, actual, now) == ("set s",)
-    (text,) = transactions(WANTED, actual, now)
-    assert text.startswith("flush set inet wgd s")
-    assert ("timeout" in text) == (now < END)
+    (step,) = transactions(WANTED, actual, now)
+    assert step[0] == ElementChange(Action.FLUSH, "s")
+    assert [change.timeout for change in added((step,))] == ([END - now] if now < END else [])
 
 
 def test_a_set_that_somebody_made_without_an_end_is_replaced_with_the_table() -> None:
     (text,) = transactions(WANTED, found(ONE, OTHER, until=None), END - 60)
-    assert text.startswith("delete table inet wgd")
+    assert str(text).startswith("delete table inet wgd")

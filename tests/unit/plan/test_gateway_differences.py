@@ -46,8 +46,11 @@ def reached(wanted: Desired) -> Actual:
     return Actual(link, wanted.device, wanted.addresses, wanted.routes, wanted.rules, wanted.ruleset, SETTINGS)
 
 
+NOW = 1_000_000.0
+
+
 def found(wanted: Desired, actual: Actual) -> list[Difference]:
-    return list(differences(wanted, actual, ORIGINALS))
+    return list(differences(wanted, actual, ORIGINALS, NOW))
 
 
 def test_the_device_has_every_peer_with_its_preshared_key(wanted: Desired) -> None:
@@ -131,7 +134,7 @@ def test_only_the_parts_that_are_asked_for_are_compared(
         device=replace(wanted.device, peers=wanted.device.peers[1:]),
         settings={**SETTINGS, "ipv4/ip_forward": "0"},
     )
-    told = differences(wanted, wrong, ORIGINALS, parts=frozenset({part}))
+    told = differences(wanted, wrong, ORIGINALS, NOW, parts=frozenset({part}))
     assert [difference.object for difference in told] == objects
 
 

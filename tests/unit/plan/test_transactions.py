@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -6,11 +7,32 @@ from hypothesis import given
 
 from tests.unit.policy.policy_examples import CLIENTS, allow, configs, rule, server_config
 from wgd.model import ServerConfig
-from wgd.plan.ruleset import differences, transactions
-from wgd.policy.ruleset import Chain, KeySet, Ruleset, VerdictMap
+from wgd.plan import ruleset as plan
+from wgd.plan.ruleset_text import whole_table
+from wgd.plan.state import Action, ElementChange, Transaction
+from wgd.policy.ruleset import GENERATION_SET, Chain, KeySet, Ruleset, VerdictMap
 from wgd.policy.table import desired_ruleset
 
 NONE_HELD = frozenset[int]()
+NOW = 1_000_000.0
+
+
+def transactions(desired: Ruleset, actual: Ruleset | None) -> tuple[Transaction, ...]:
+    return plan.transactions(desired, actual, NOW)
+
+
+def differences(desired: Ruleset, actual: Ruleset | None) -> tuple[str, ...]:
+    return plan.differences(desired, actual, NOW)
+
+
+def lines(steps: Iterable[Transaction]) -> list[str]:
+    """Return the lines of all steps that are text."""
+    return [line for step in steps if isinstance(step, str) for line in step.splitlines()]
+
+
+def changes(steps: Iterable[Transaction]) -> list[ElementChange]:
+    """Return the changes of all steps that are about elements."""
+    return [change for step in steps if not isinstance(step, str) for change in step]
 
 
 def ruleset(*grants: str) -> Ruleset:
@@ -24,31 +46,47 @@ def test_equal_rulesets_need_nothing(config: ServerConfig) -> None:
     assert differences(wanted, desired_ruleset(config, NONE_HELD)) == ()
 
 
-def test_an_absent_table_is_made_in_one_transaction_that_deletes_nothing() -> None:
-    (text,) = transactions(ruleset("10.20.0.0/24"), None)
-    assert text.splitlines()[0] == "add table inet wgd"
-    assert not [line for line in text.splitlines() if not line.startswith("add ")]
+def test_an_absent_table_is_made_without_deleting_anything() -> None:
+    steps = transactions(ruleset("10.20.0.0/24"), None)
+    assert lines(steps)[0] == "add table inet wgd"
+    assert not [line for line in lines(steps) if not line.startswith("add ")]
+    assert {change.action for change in changes(steps)} == {Action.ADD}
 
 
-def test_a_change_of_policy_adds_then_switches_then_removes() -> None:
-    added, switched, removed = transactions(ruleset("10.20.0.1/32"), ruleset("10.20.0.2/32"))
-    assert {line.split()[0] for line in added.splitlines()} == {"add"}
-    assert {tuple(line.split()[:2]) for line in switched.splitlines()} == {("delete", "element"), ("add", "element")}
-    assert {line.split()[0] for line in removed.splitlines()} == {"flush", "delete"}
+def test_the_base_chains_of_a_new_table_come_when_all_that_they_ask_is_there() -> None:
+    *before, last = transactions(ruleset("10.20.0.0/24"), None)
+    assert not [line for line in lines(before) if " hook " in line]
+    assert isinstance(last, str)
+    assert " hook " in last
+
+
+def test_each_set_of_a_new_table_is_filled_by_itself() -> None:
+    steps = transactions(ruleset("10.20.0.0/24"), None)
+    filled = [{change.name for change in step} for step in steps if not isinstance(step, str)]
+    assert [len(names) for names in filled] == [1] * len(filled)
+    assert len(filled) > 2
+
+
+def test_a_change_of_policy_adds_and_fills_then_switches_then_removes() -> None:
+    added, *filled, switched, removed = transactions(ruleset("10.20.0.1/32"), ruleset("10.20.0.2/32"))
+    assert {line.split()[0] for line in lines([added])} == {"add"}
+    assert {change.action for change in changes(filled)} == {Action.ADD}
+    assert all(change.name.startswith(("policy_", "own_")) for change in changes(filled))
+    assert {change.action for change in changes([switched])} == {Action.DELETE, Action.ADD}
+    assert {line.split()[0] for line in lines([removed])} == {"flush", "delete"}
 
 
 def test_every_verdict_is_switched_in_the_same_transaction() -> None:
-    _, switched, _ = transactions(ruleset("10.20.0.1/32"), ruleset("10.20.0.2/32"))
-    asked = {line.split()[4] for line in switched.splitlines()}
+    *_, switched, _ = transactions(ruleset("10.20.0.1/32"), ruleset("10.20.0.2/32"))
     # The grants name hosts, so that the gateway's own addresses are asked for too.
-    assert asked == {
+    assert {change.name for change in changes([switched])} == {
         f"{purpose}{family}" for purpose in ("out", "in", "related", "own_out", "own_in") for family in (4, 6)
     }
 
 
 def test_a_policy_that_goes_takes_its_rules_before_its_chains_and_its_chains_before_its_sets() -> None:
     *_, removed = transactions(ruleset(), ruleset("10.20.0.1/32"))
-    kinds = [tuple(line.split()[:2]) for line in removed.splitlines()]
+    kinds = [tuple(line.split()[:2]) for line in lines([removed])]
     order = [("flush", "chain"), ("delete", "chain"), ("delete", "set")]
     assert all(order.index(one) <= order.index(next_one) for one, next_one in pairwise(kinds))
     assert set(kinds) == set(order)
@@ -57,16 +95,31 @@ def test_a_policy_that_goes_takes_its_rules_before_its_chains_and_its_chains_bef
 def test_a_fixed_chain_is_rewritten_whole_in_one_transaction() -> None:
     config = server_config()
     (text,) = transactions(desired_ruleset(config, frozenset({4})), desired_ruleset(config, NONE_HELD))
-    first, *rest = text.splitlines()
+    first, *rest = lines([text])
     assert first == "flush chain inet wgd unmarked"
     assert all(line.startswith("add rule inet wgd unmarked ") for line in rest)
+
+
+def test_a_fixed_chain_asks_the_new_elements_from_then_on() -> None:
+    before = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS)), NONE_HELD)
+    after = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS[:2])), frozenset({4}))
+    switched, rewritten = transactions(after, before)
+    assert changes([switched])
+    assert lines([rewritten])[0] == "flush chain inet wgd unmarked"
 
 
 def test_an_element_is_all_that_changes_with_a_client() -> None:
     one = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS)), NONE_HELD)
     other = desired_ruleset(server_config(rule(allow("10.20.0.0/24"), clients=CLIENTS[:2])), NONE_HELD)
-    (text,) = transactions(other, one)
-    assert {tuple(line.split()[:2]) for line in text.splitlines()} == {("delete", "element")}
+    (step,) = transactions(other, one)
+    assert {change.action for change in changes([step])} == {Action.DELETE}
+
+
+def test_what_is_touched_is_what_a_change_adds_changes_or_removes() -> None:
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    steps = transactions(after, before)
+    named = {line.split()[4] for line in lines(steps)} | {change.name for change in changes(steps)}
+    assert plan.touched(after, before, NOW) == named
 
 
 TYPED = (
@@ -84,13 +137,12 @@ RETYPED = (
 @pytest.mark.parametrize(("before", "after"), zip(TYPED, RETYPED, strict=True), ids=["set", "map", "chain"])
 def test_what_no_delta_can_change_replaces_the_table_in_one_transaction(before: Ruleset, after: Ruleset) -> None:
     (text,) = transactions(after, before)
-    assert text.splitlines()[:2] == ["delete table inet wgd", "add table inet wgd"]
+    assert lines([text])[:2] == ["delete table inet wgd", "add table inet wgd"]
 
 
 def test_a_chains_first_rule_carries_its_mark() -> None:
     chain = Chain.of("counter", "accept")
-    (text,) = transactions(Ruleset({"c": chain}), Ruleset())
-    assert text.splitlines() == [
+    assert lines(transactions(Ruleset({"c": chain}), Ruleset())) == [
         "add chain inet wgd c",
         f'add rule inet wgd c counter comment "{chain.mark}"',
         "add rule inet wgd c accept",
@@ -100,8 +152,7 @@ def test_a_chains_first_rule_carries_its_mark() -> None:
 def test_elements_are_written_as_nft_reads_them() -> None:
     key_set = KeySet(("inet_service", "inet_proto", "ipv6_addr"), frozenset({((80, 90), (6, 6), (1, 2**128 - 1))}))
     one = "0000:0000:0000:0000:0000:0000:0000:0001"
-    (text,) = transactions(Ruleset(sets={"s": key_set}), Ruleset())
-    assert text.splitlines() == [
+    assert whole_table(Ruleset(sets={"s": key_set}), NOW).splitlines()[2:] == [
         "add set inet wgd s { type inet_service . inet_proto . ipv6_addr; flags interval; }",
         f"add element inet wgd s {{ 80-90 . 6 . {one}-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff }}",
     ]
@@ -121,26 +172,29 @@ def numbered(found: Ruleset, generation: int) -> Ruleset:
     return replace(found, generation=generation)
 
 
-def test_a_change_takes_the_generation_out_of_force_with_the_switch_and_brings_the_next_one_after_it() -> None:
+def test_a_change_takes_the_generation_out_of_force_with_the_switch_and_brings_the_next_one_last() -> None:
     before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
-    added, switched, removed = transactions(after, before)
-    assert "generation" not in added
-    assert "flush set inet wgd generation" in switched.splitlines()
-    assert "0x08000000" not in switched
-    assert "add element inet wgd generation { 0x08000000 }" in removed.splitlines()
-    assert any("ct mark set" in line and "0x08000000" in line for line in removed.splitlines())
+    *first, switched, removed, opened = transactions(after, before)
+    assert GENERATION_SET not in {change.name for change in changes(first)}
+    assert [change.action for change in changes([switched]) if change.name == GENERATION_SET] == [Action.FLUSH]
+    assert any("ct mark set" in line and "0x08000000" in line for line in lines([removed]))
+    mark = ((8 << 24, 8 << 24),)
+    assert changes([opened]) == [ElementChange(Action.ADD, GENERATION_SET, ("mark",), (mark,), interval=False)]
 
 
-def test_nothing_is_marked_with_a_generation_before_it_is_in_force() -> None:
+def test_nothing_is_marked_with_a_generation_before_its_rules_are_in_force() -> None:
     before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
     without = replace(before, chains={name: chain for name, chain in before.chains.items() if name != "allow"})
-    assert not [text for text in transactions(after, without)[:-1] if "0x08000000" in text]
+    *others, _, _ = transactions(after, without)
+    assert not [line for line in lines(others) if "0x08000000" in line]
 
 
-def test_a_new_table_has_its_generation_at_once() -> None:
-    (text,) = transactions(numbered(ruleset("10.20.0.1/32"), 3), None)
-    assert "add element inet wgd generation { 0x03000000 }" in text.splitlines()
-    assert "$generation" not in text
+def test_a_new_table_has_its_generation_when_all_stands() -> None:
+    wanted = numbered(ruleset("10.20.0.1/32"), 3)
+    *before, last = transactions(wanted, None)
+    assert [change.elements for change in changes([last])] == [(((3 << 24, 3 << 24),),)]
+    assert not [line for line in lines(before) if "$generation" in line]
+    assert "add element inet wgd generation { 0x03000000 }" in whole_table(wanted, NOW).splitlines()
 
 
 def test_a_generation_that_is_not_the_wanted_one_is_a_difference() -> None:
