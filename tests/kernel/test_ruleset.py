@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -35,7 +36,8 @@ def namespace() -> Iterator[Nft]:
     try:
         netns.pushns(NAMESPACE)
         try:
-            yield Nft()
+            with closing(Nft()) as door:
+                yield door
         finally:
             netns.popns()
     finally:
