@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ PROMPT_ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
 }
+# Debian 12's nspawn knows nothing of Landlock.
+SYSTEM_CALLS = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 CGROUP_PREFIX = "wgd-test-"
 # The shell puts itself into the container's cgroups before it becomes nspawn.
 START = 'for group in $CGROUPS; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
@@ -106,6 +109,10 @@ class Container(Machine):
         self._leader: int | None = None
         for part in ("root", "changed", "work"):
             (scratch / part).mkdir(parents=True)
+        # Debian's udev lets everybody open it; this host may have none.
+        self._tun = scratch / "tun"
+        os.mknod(self._tun, 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+        self._tun.chmod(0o666)
         layers = f"lowerdir={root},upperdir={scratch}/changed,workdir={scratch}/work"
         quietly("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
         self._identify()
@@ -123,7 +130,7 @@ class Container(Machine):
             *(*BOUND, *self._network.enter, "sh", "-c", START, "sh"),
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={self.root}"),
             *(f"--machine={self._hostname}", "--private-network", "--boot", "--capability=all", "--console=pipe"),
-            *("--bind=/dev/net/tun", "--resolv-conf=off", *self._options),
+            *(f"--bind={self._tun}:/dev/net/tun", SYSTEM_CALLS, "--resolv-conf=off", *self._options),
         ]
         environment = {
             **os.environ,

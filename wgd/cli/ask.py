@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wgd.cli import shown
-from wgd.cli.call import RELOAD_SECONDS, SECONDS, Daemon, call, show_status
+from wgd.cli.call import RELOAD_SECONDS, SECONDS, Daemon, call, is_told_already, show_status
 from wgd.cli.common import Exit
 from wgd.daemon.log import wants_colour
 
@@ -38,9 +38,9 @@ def reload(path: Path, seconds: int | None) -> Exit:
     """Reload, and say what came of it."""
 
     def show(_: Mapping[str, Any]) -> Exit:
-        if seconds is None:
+        if seconds is None and not is_told_already():
             sys.stdout.write("reloaded\n")
-        else:
+        elif seconds is not None:
             sys.stdout.write(f"reloaded; it goes back in {seconds} seconds unless you run: wgd-server confirm\n")
         return Exit.DONE
 

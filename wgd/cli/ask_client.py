@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wgd.cli import shown_client
-from wgd.cli.call import RELOAD_SECONDS, SECONDS, Daemon, call, show_status
+from wgd.cli.call import RELOAD_SECONDS, SECONDS, Daemon, call, is_told_already, show_status
 from wgd.cli.common import Exit
 from wgd.daemon.log import wants_colour
 from wgd.errors import HostError
@@ -53,7 +53,8 @@ def reload(name: str) -> Exit:
     """Reload, and say what came of it."""
 
     def show(_: Mapping[str, Any]) -> Exit:
-        sys.stdout.write("reloaded\n")
+        if not is_told_already():
+            sys.stdout.write("reloaded\n")
         return Exit.DONE
 
     return call(client(name), "Reload", {}, RELOAD_SECONDS, show)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wgd.cli.common import Exit
-from wgd.daemon.log import wants_colour
+from wgd.daemon.log import is_journal, wants_colour
 from wgd.errors import HostError
 from wgd.host.control import ask
 from wgd.host.varlink import SERVICE, VarlinkError
@@ -42,9 +42,15 @@ def call(
         return Exit.COULD_NOT_ASK
     except VarlinkError as error:
         code, text = _failure(daemon, error)
-        sys.stderr.write(f"{text}\n")
+        if error.name != f"{daemon.interface}.Refused" or not is_told_already():
+            sys.stderr.write(f"{text}\n")
         return code
     return show(answer)
+
+
+def is_told_already() -> bool:
+    """Return whether what the daemon logs is before the caller's eyes: in a unit's ExecReload both have its journal."""
+    return is_journal(sys.stderr)
 
 
 def show_status(daemon: Daemon, render: Callable[..., str], *, as_json: bool) -> Exit:

@@ -175,7 +175,11 @@ class Recorder:
         self._part.commit()
 
     def _handle_control(self) -> None:
-        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 1)
+        except ConnectionResetError:
+            # The daemon has closed its end before it took all that was said to it.
+            message = b""
         if not message:
             self._ended = True
             return

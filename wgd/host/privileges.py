@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from wgd.errors import HostError
@@ -18,7 +19,9 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SETPCAP = 8
 _SUBJECT = "privileges"
-_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+_HELD = ("CapPrm", "CapEff", "CapAmb")
+"""The sets that give something. The inheritable and the bounding set limit what an execve may gain, which under
+no_new_privs is nothing."""
 
 
 def keep_privileges_from_children() -> None:
@@ -32,8 +35,8 @@ def keep_privileges_from_children() -> None:
 def drop_privileges() -> None:
     """Set no_new_privs and empty every capability set of this thread; raise HostError when one is not empty after.
 
-    The bounding set can be emptied only by who holds CAP_SETPCAP. Without it that set is left: it limits what an
-    execve may gain, which under no_new_privs with empty inheritable and ambient sets is nothing.
+    The bounding set can be emptied only by who holds CAP_SETPCAP, and where no capability is held there is nothing to
+    give up: there the unit's system call filter knows no capset. Without either, those two sets are left.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     may_empty_bounding_set = bool(_status()["CapEff"] >> _CAP_SETPCAP & 1)
@@ -41,11 +44,12 @@ def drop_privileges() -> None:
     _call(libc.prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     if may_empty_bounding_set:
         _empty_bounding_set(libc)
-    # Not where there is nothing to give up: the unit's system call filter knows no capset.
-    if any(_status()[name] for name in _SETS):
+    holds_any = any(_status()[name] for name in _HELD)
+    if holds_any:
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
         _call(libc.capset, header, (ctypes.c_uint32 * 6)())
-    _verify(bounding_set_too=may_empty_bounding_set)
+    emptied = {"CapInh": holds_any, "CapBnd": may_empty_bounding_set}
+    _verify([*_HELD, *(name for name in emptied if emptied[name])])
 
 
 def _empty_bounding_set(libc: ctypes.CDLL) -> None:
@@ -57,9 +61,8 @@ def _empty_bounding_set(libc: ctypes.CDLL) -> None:
         raise HostError(_SUBJECT, f"the bounding set cannot be read: {os.strerror(ctypes.get_errno())}")
 
 
-def _verify(*, bounding_set_too: bool) -> None:
+def _verify(sets: Iterable[str]) -> None:
     status = _status()
-    sets = [*_SETS, "CapBnd"] if bounding_set_too else _SETS
     left = [name for name in sets if status[name]]
     if left or not status["NoNewPrivs"]:
         raise HostError(

@@ -47,6 +47,23 @@ def test_reload_is_1_with_every_reason_when_it_is_refused(daemon: Daemon, capsys
     assert said.out == ""
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [({"parameters": {}}, 0), ({"error": f"{INTERFACE}.Refused", "parameters": {"reasons": ["a:1: wrong"]}}, 1)],
+)
+def test_reload_by_the_unit_says_nothing_twice(
+    daemon: Daemon,
+    answer: dict[str, Any],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ExecReload writes into the same journal as the daemon, which has said it."""
+    monkeypatch.setattr(module, "is_journal", lambda _: True)
+    assert asked(daemon, answer, "reload") == code
+    assert capsys.readouterr() == ("", "")
+
+
 def test_confirm_is_1_when_there_is_nothing_to_confirm(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(daemon, {"error": f"{INTERFACE}.NothingToConfirm", "parameters": {}}, "confirm") == 1
     assert capsys.readouterr().err == "no reload waits to be confirmed\n"
