@@ -277,6 +277,13 @@ class Routing:
     priority: int = 7780
 
 
+class Record(Enum):
+    """Of what passes, what the event log has lines for: the flows' beginnings and ends, or every packet."""
+
+    FLOWS = "flows"
+    PACKETS = "packets"
+
+
 @dataclass(frozen=True)
 class Logging:
     """Where events go. `nflog_group` is used for IPv4, the next one for IPv6."""
@@ -284,6 +291,12 @@ class Logging:
     enabled: bool = False
     path: str = "/var/log/wgd/events.jsonl"
     nflog_group: int = 100
+    record: Record = Record.FLOWS
+
+    @property
+    def flows(self) -> bool:
+        """Whether the log has lines for the beginnings and ends of flows."""
+        return self.enabled and self.record is Record.FLOWS
 
 
 @dataclass(frozen=True)

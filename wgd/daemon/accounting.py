@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wgd.daemon.tally import REASONS, Cell, Count, Tally, accounted, cell
+from wgd.daemon.tally import FLOW_ENDS, REASONS, Cell, Count, Tally, accounted, cell
 from wgd.kernel.nft_counters import Logged
 
 _LIMITED, _KNOWN = 8, 9
 """The places of the base of what was only counted, after those of the sources, and of whether there are any yet."""
 _MODULO, _LAST_POSITIVE = 1 << 64, (1 << 63) - 1
 NOTHING = Logged((0, 0), 0)
+LAST_TAKEN = (1 << 32) - 1
 
 
 class Expected(NamedTuple):
@@ -30,6 +31,7 @@ class Accounting:
     """The comparison for one tally; it goes on where the daemon before has ended."""
 
     def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._recorded = tally.recorded
         self._compared = tally.compared
 
@@ -50,9 +52,19 @@ class Accounting:
                 numbers[cell(source, Count.LOST)] += lost
                 numbers[cell(source, Count.NEXT_SEQUENCE)] = 0
                 missing += lost
+            missing += self._ends_lost(numbers)
             numbers[Cell.UNWRITTEN + REASONS.index("restart")] += missing
         self._recorded.commit()
         return missing
+
+    def _ends_lost(self, numbers: list[int]) -> int:
+        """Count as lost the ends of flows that a recorder had taken and not told of, and begin with another socket."""
+        place = cell(FLOW_ENDS, Count.NEXT_SEQUENCE)
+        lost = (self._tally.taken - numbers[place]) & LAST_TAKEN
+        numbers[cell(FLOW_ENDS, Count.LOST)] += lost
+        # Of this socket none was dropped so far (sources.py, accounted_ends).
+        numbers[place] = self._tally.taken & LAST_TAKEN
+        return lost
 
     def bound_anew(self) -> None:
         """Take it, between two recorders, that the kernel counts events of the sources from 0 again."""

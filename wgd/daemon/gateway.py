@@ -24,7 +24,7 @@ from wgd.host.files import Note, private_key_path, read_key
 from wgd.kernel.monitor import Monitor
 from wgd.kernel.nft_others import read_other_tables
 from wgd.model import Forwarding, ServerConfig
-from wgd.plan import forwarding, routing
+from wgd.plan import flow_accounting, forwarding, routing
 from wgd.plan import gateway as plan
 from wgd.plan.explain import Answer, Question, by_config, by_kernel, sources
 from wgd.plan.gateway import ALL_PARTS, Actual, Desired, Difference, Keys, Part
@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 
 STEPS = {
     "forwarding that is not wanted any more": Part.FORWARDING,
+    "accounting of flows": Part.FORWARDING,
     "ruleset": Part.RULESET,
+    "accounting of flows, now that conntrack is there": Part.FORWARDING,
     "routing rules": Part.RULES,
     "prohibit routes": Part.ROUTES,
     "peers": Part.DEVICE,
@@ -224,7 +226,10 @@ class Gateway:
         previous = before.device if before is not None else None
         # A family whose switch is on must not for a moment lack the rule that keeps others from being forwarded.
         yield "forwarding that is not wanted any more", lambda: self._give_back_forwarding(desired)
+        # Before the ruleset records a flow; a host that had no conntrack so far has it with the ruleset.
+        yield "accounting of flows", lambda: self._set_flow_accounting(desired)
         yield "ruleset", lambda: self._table.set(desired.ruleset)
+        yield "accounting of flows, now that conntrack is there", lambda: self._set_flow_accounting(desired)
         yield "routing rules", lambda: self._set_rules(desired)
         yield "prohibit routes", lambda: self._set_routes(desired, {"prohibit"})
         yield "peers", lambda: self._tunnel.set_device(desired.device, previous)
@@ -258,6 +263,13 @@ class Gateway:
         # From now on these are the operator's: a later repair or stop must not write them again.
         kept = {name: value for name, value in originals.items() if name not in given_back}
         self._tunnel.memory.change(settings=kept)
+
+    def _set_flow_accounting(self, desired: Desired) -> None:
+        settings = sysctl.read_flow_settings()
+        change = flow_accounting.desired_settings(desired.config, settings)
+        if change:
+            self._tunnel.memory.change(settings={**{name: settings[name] for name in change}, **self._originals()})
+            sysctl.write_settings(change)
 
     def _set_forwarding(self, desired: Desired) -> None:
         settings = sysctl.read_settings()

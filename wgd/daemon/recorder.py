@@ -8,12 +8,14 @@ JSON objects:
     {"id": 1, "do": "open", "path": P, "must": B}
                                           write to this file of the directory, opened anew; the first time it begins
                                           to read its sources, unless the file must open and does not
-    {"id": 2, "do": "names"}              with a descriptor from which Names are read
+    {"id": 2, "do": "names", "since": T}  with a descriptor from which Names are read, in force from T (ns) on
     {"id": 3, "do": "write", "line": L}   append the daemon's own line; answered when it stands in the file
     {"id": 4, "do": "settle", "logged": [N…], "limited": N, "reason": R}
                                           answered when everything logged until now is in the file. The rest may be
                                           there: how many events of each source the kernel had logged before, and how
                                           many it had only counted; what is missing of them is lost for that reason
+    {"id": 5, "do": "close"}              with a descriptor from which conntrack's messages about flows are read that
+                                          are closed in the log, and of whose end the kernel will not tell
     {"id": N, "error": null or text}      the answer
     {"refused": text or null}             unasked: the file takes no lines, or does again
     {"unrestricted": true}                unasked: there is no Landlock, so it could open whatever its user may
@@ -39,8 +41,9 @@ from typing import Any, NamedTuple
 
 from wgd.daemon.event_log import Change, EventLog, recover
 from wgd.daemon.sources import SOURCES, Handed, Kind, Source
-from wgd.daemon.tally import Cell, Count, Tally, accounted, cell
+from wgd.daemon.tally import FLOW_ENDS, Cell, Count, Tally, accounted, cell
 from wgd.errors import HostError, WgdError
+from wgd.events.flow_decoder import FlowDecoder
 from wgd.events.names_book import NamesBook
 from wgd.host.landlock import restrict_to
 from wgd.host.privileges import drop_privileges
@@ -75,6 +78,7 @@ class Recorder:
 
     def __init__(self, control: socket.socket, tally: Tally, handed: Sequence[Handed]) -> None:
         self._control = control
+        self._tally = tally
         self._part = tally.recorded
         self._log = EventLog(self._part, lambda error: self._send({"refused": None if error is None else str(error)}))
         self._book = NamesBook()
@@ -114,9 +118,7 @@ class Recorder:
             key.data()
 
     def _source(self, handed: Handed, index: int) -> Source:
-        next_sequence = self._part.numbers[cell(index, Count.NEXT_SEQUENCE)]
-        make = SOURCES[handed.kind]
-        return Source(handed.socket, index, make(self._book, self._interfaces.name, next_sequence))
+        return SOURCES[handed.kind](handed, index, self._tally, self._book, self._interfaces.name)
 
     def _timeout(self) -> float | None:
         times = [request.due - time.monotonic() for request in self._settling]
@@ -225,15 +227,28 @@ class Recorder:
                     self._start_reading()
                 raise
             self._start_reading()
+        elif request["do"] == "names":
+            self._book.add(Names.from_json(read_all(descriptors[0])), request["since"])
         else:
-            with os.fdopen(descriptors[0], "rb") as file:
-                file.seek(0)
-                self._book.add(Names.from_json(file.read()))
+            self._close_flows(read_all(descriptors[0]))
+
+    def _close_flows(self, flows: bytes) -> None:
+        batch = FlowDecoder(self._book).decode(flows, len(flows), time.time_ns())
+        counts = batch.events, batch.lost, batch.undecoded, batch.unresolved
+        place = cell(FLOW_ENDS, Count.NEXT_SEQUENCE)
+        self._log.write(batch.text, Change(FLOW_ENDS, *counts, self._part.numbers[place]))
 
     def _send(self, message: dict[str, Any]) -> None:
         # The daemon may be busy or gone; its counters are in the tally anyway.
         with suppress(OSError):
             self._control.send(json.dumps(message).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def read_all(descriptor: int) -> bytes:
+    """Return what a descriptor holds from its beginning, and close it."""
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return file.read()
 
 
 class InterfaceNames:

@@ -17,7 +17,7 @@ from typing import Any
 
 from wgd.daemon.accounting import Accounting
 from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
-from wgd.daemon.sources import Handed
+from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.tally import Counters, Tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
@@ -50,7 +50,7 @@ class Recording:
         self._tally_descriptor = tally
         self._tally = Tally(tally)
         self.accounting = Accounting(self._tally)
-        self._names: dict[str, int] = {}
+        self._names: dict[str, tuple[int, int]] = {}
         self._keep(names)
         self._epoll = select.epoll()
         self._process: RecorderProcess | None = None
@@ -74,7 +74,14 @@ class Recording:
     def names(self, names: Names) -> None:
         """Make these the newest names; the recorder knows them when this returns, so that the ruleset may use them."""
         self._keep(names)
-        self._tell("names", self._names[names.digest])
+        descriptor, since = self._names[names.digest]
+        self._tell("names", descriptor, since=since)
+
+    def close_flows(self, flows: Sequence[bytes]) -> None:
+        """Write the close lines of flows of whose end the kernel will not tell: conntrack's messages about them."""
+        descriptor = in_memory("wgd-flows", b"".join(flows))
+        self._tell("close", descriptor)
+        os.close(descriptor)
 
     def event(self, event: str, **fields: Any) -> None:
         """Write a line of the gateway itself, with its `object`, `action`, `detail` and `count` as far as given."""
@@ -123,12 +130,14 @@ class Recording:
         except NoAnswerError as failure:
             self._replace(str(failure))
 
-    def rebind(self, handed: Sequence[Handed]) -> None:
-        """Write what is queued and go on with other sockets, whose events the kernel counts from 0."""
+    def rebind(self, groups: Sequence[Handed]) -> None:
+        """Write what is queued and go on with other log groups, whose events the kernel counts from 0."""
         self._end()
+        kept = tuple(each for each in self._handed if each.kind is not Kind.NFLOG)
         for each in self._handed:
-            each.socket.close()
-        self._handed = tuple(handed)
+            if each not in kept:
+                each.socket.close()
+        self._handed = (*groups, *kept)
         self.accounting.bound_anew()
         self._start_another()
 
@@ -175,21 +184,18 @@ class Recording:
         self._epoll.close()
         for handed in self._handed:
             handed.socket.close()
-        for descriptor in (*self._names.values(), self._tally_descriptor):
+        for descriptor in (*(descriptor for descriptor, _ in self._names.values()), self._tally_descriptor):
             os.close(descriptor)
         self._names.clear()
 
     def _keep(self, names: Names) -> None:
         """Keep names in memory that a recorder can read, this one or the next."""
-        descriptor = os.memfd_create(f"wgd-names-{names.digest}")
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(names.to_json())
         before = self._names.pop(names.digest, None)
-        self._names[names.digest] = descriptor
+        self._names[names.digest] = in_memory(f"wgd-names-{names.digest}", names.to_json()), time.time_ns()
         if before is None and len(self._names) > KEPT:
             before = self._names.pop(next(iter(self._names)))
         if before is not None:
-            os.close(before)
+            os.close(before[0])
 
     def _begin(self, *, must: bool = False) -> int:
         """Start a recorder and tell it everything it needs; return the id of the request that opens the file.
@@ -202,8 +208,8 @@ class Recording:
         self.refused = None
         self._process = RecorderProcess(self._path.parent, self._tally_descriptor, self._handed)
         self._epoll.register(self._process, select.EPOLLIN)
-        for descriptor in self._names.values():
-            self._process.send({"id": next(self._ids), "do": "names"}, descriptor)
+        for descriptor, since in self._names.values():
+            self._process.send({"id": next(self._ids), "do": "names", "since": since}, descriptor)
         opening = next(self._ids)
         self._process.send({"id": opening, "do": "open", "path": str(self._path), "must": must})
         for identity, line in self._unanswered.items():
@@ -302,3 +308,11 @@ class Recording:
             log.error("event log: %s; events are counted until it takes lines again", self.refused)
         else:
             log.warning("the event log takes lines again")
+
+
+def in_memory(name: str, data: bytes) -> int:
+    """Return a descriptor behind which there is `data`, for the recorder to read."""
+    descriptor = os.memfd_create(name)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    return descriptor

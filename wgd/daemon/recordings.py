@@ -14,6 +14,8 @@ from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.tally import Tally, open_tally
 from wgd.errors import KernelError, WgdError
+from wgd.kernel.conntrack import end_recorded_flows, release_recorded_flows
+from wgd.kernel.flow_ends import open_flow_ends
 from wgd.kernel.nflog import open_nflog
 from wgd.kernel.nft_counters import read_logged
 from wgd.model import Logging, ServerConfig
@@ -53,12 +55,24 @@ class Recordings:
         elif self.current is not None:
             with self._ahead(self.current, before, config):
                 reload()
+            if before.flows and not config.logging.flows:
+                _close_flows(self.current)
+
+    def end_flows(self) -> None:
+        """End in the kernel every flow that is in the record, and wait until the log has its close.
+
+        For a stop: a flow that goes on after the next start is a new one.
+        """
+        if self.current is not None:
+            with _logged("the flows that are left cannot be ended"):
+                end_recorded_flows()
+            self.current.settle()
 
     @contextmanager
     def _ahead(self, recording: Recording, before: Logging, config: ServerConfig) -> Iterator[None]:
         new = config.logging
         recording.names(names(config, policy_digest(config)))
-        handed = () if new.nflog_group == before.nflog_group else open_sources(config)
+        handed = () if new.nflog_group == before.nflog_group else open_groups(config)
         try:
             if before.path != new.path:
                 recording.move(Path(new.path))
@@ -105,6 +119,8 @@ class Recordings:
         old, self.current = self.current, start_recording(config)
         try:
             reload()
+            if old is not None:
+                _close_flows(old)
         except WgdError:
             old, self.current = self.current, old
             raise
@@ -122,6 +138,21 @@ class Recordings:
         if self.current is not None:
             self._loop.on_readable(self.current, self.current.handle)
         self._heard = self.current
+
+
+def _close_flows(recording: Recording) -> None:
+    """Close in the log the flows that are in the record, which live on without it."""
+    with _logged("the flows that are left cannot be closed in the log"):
+        recording.close_flows(release_recorded_flows())
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log a refusal of the kernel that must not stop what is under way."""
+    try:
+        yield
+    except KernelError as error:
+        log.error("%s: %s", what, error)
 
 
 def start_recording(config: ServerConfig) -> Recording | None:
@@ -158,6 +189,16 @@ def forget_counts() -> None:
 
 def open_sources(config: ServerConfig) -> tuple[Handed, ...]:
     """Return what a recorder for `config` shall read; raise WgdError when it cannot be had."""
+    ends = open_flow_ends()
+    try:
+        return (*open_groups(config), Handed(Kind.FLOW_ENDS, ends))
+    except WgdError:
+        ends.close()
+        raise
+
+
+def open_groups(config: ServerConfig) -> tuple[Handed, ...]:
+    """Return the sockets of the log groups that `config` names; raise WgdError when they cannot be had."""
     group = config.logging.nflog_group
     with ExitStack() as opened:
         sockets = [opened.enter_context(open_nflog(number)) for number in (group, group + 1)]

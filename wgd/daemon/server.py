@@ -107,6 +107,7 @@ class Server:
         log.info("stopping%s", "; what was set stays up" if self._leave_up else "")
         if not self._leave_up:
             self._gateway.stop()
+            self._recordings.end_flows()
         self._recordings.event("stopped")
 
     def _hang_up(self) -> None:

@@ -5,7 +5,7 @@ source takes four steps:
 
 1. a member of `Kind`;
 2. a decoder for its messages, pure and below `events/`: an object with `decode` as `Decodes` has it;
-3. a line in `SOURCES`, which makes that decoder;
+3. a line in `SOURCES`, which makes the source with that decoder: a `Source`, or one that reads in another way;
 4. the socket itself, opened, bound and configured by the daemon in `recordings.start_recording`.
 
 The recorder reads every source in turn, writes what its decoder gives, and counts it. What the recorder should write
@@ -21,10 +21,17 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from wgd.daemon.tally import Count, Tally, cell
 from wgd.events.decoder import Batch, Decoder
+from wgd.events.flow_decoder import FlowDecoder
+from wgd.events.lines import lost_line, time_text
 from wgd.events.names_book import NamesBook
+from wgd.events.nflog_message import align
+from wgd.kernel import flow_ends
 
 LAST_SEQUENCE = (1 << 32) - 1
+ENDS_BYTES = 1 << 17
+"""After how much that was read of the ends of flows their lines are written."""
 InterfaceName = Callable[[int], str | None]
 """Gives the name of an interface index, None for one that is gone."""
 
@@ -33,6 +40,7 @@ class Kind(StrEnum):
     """What a socket is."""
 
     NFLOG = "nflog"
+    FLOW_ENDS = "flow-ends"
 
 
 class Handed(NamedTuple):
@@ -85,10 +93,75 @@ class Source:
         self.decoder.next_sequence = (self.decoder.next_sequence + count) & LAST_SEQUENCE
 
 
-def _nflog(book: NamesBook, interface_name: InterfaceName, next_sequence: int) -> Decodes:
+class FlowEnds(Source):
+    """What conntrack tells of the end of flows: a datagram each, of which several are read at once.
+
+    The kernel does not number them. Every one that passed the socket's filter was taken from it, which the tally
+    knows at once, or had no room in it, which the socket counts: what of their sum was not told is lost, in the socket
+    or with a recorder that died. `next_sequence` of the decoder says what was told or is lost (accounted_ends).
+    """
+
+    def __init__(self, read_socket: socket.socket, index: int, decoder: Decodes, tally: Tally) -> None:
+        super().__init__(read_socket, index, decoder)
+        self._tally = tally
+        self._reason = "restart"
+
+    def receive(self, buffer: bytearray) -> Batch | None:
+        """Return the lines of the next datagrams; None when there are no more."""
+        size = self._take(buffer)
+        now = time.time_ns()
+        dropped_before, taken_before = accounted_ends(self.decoder.next_sequence)
+        dropped, taken = flow_ends.dropped(self.socket), self._tally.taken & LAST_SEQUENCE
+        self.decoder.next_sequence = dropped << 32 | taken
+        batch = self.decoder.decode(buffer, size, now)
+        missing = (dropped - dropped_before & LAST_SEQUENCE) + (taken - taken_before & LAST_SEQUENCE)
+        missing -= batch.events + batch.undecoded
+        reason, self._reason = self._reason, "overrun"
+        if missing > 0:
+            text = lost_line(time_text(now), missing, reason).encode() + batch.text
+            batch = batch._replace(text=text, lost=missing)
+        return batch if size or missing > 0 else None
+
+    def _take(self, buffer: bytearray) -> int:
+        """Read what is there, as far as it fits, and return how many bytes it takes."""
+        size = 0
+        taken = self._tally.taken
+        with memoryview(buffer) as view:
+            while size + flow_ends.RECEIVE_BYTES <= len(view) and size < ENDS_BYTES:
+                try:
+                    length = self.socket.recv_into(view[size : size + flow_ends.RECEIVE_BYTES])
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    self.overran += 1
+                else:
+                    taken += 1
+                    self._tally.taken = taken
+                    size += align(length)
+        return size
+
+
+def accounted_ends(next_sequence: int) -> tuple[int, int]:
+    """Return how many ends a socket had no room for, and how many were taken, that are accounted for, modulo 2**32."""
+    return next_sequence >> 32, next_sequence & LAST_SEQUENCE
+
+
+def _log_group(handed: Handed, index: int, tally: Tally, book: NamesBook, interface_name: InterfaceName) -> Source:
+    next_sequence = tally.recorded.numbers[cell(index, Count.NEXT_SEQUENCE)]
     # A number other than the first means that another recorder read this group before.
-    return Decoder(book, interface_name, next_sequence, "restart" if next_sequence else "overrun")
+    reason = "restart" if next_sequence else "overrun"
+    return Source(handed.socket, index, Decoder(book, interface_name, next_sequence, reason))
 
 
-SOURCES: dict[Kind, Callable[[NamesBook, InterfaceName, int], Decodes]] = {Kind.NFLOG: _nflog}
-"""How the decoder of each kind is made: from the names, the interfaces' names and the number of the next event."""
+def _flow_ends(handed: Handed, index: int, tally: Tally, book: NamesBook, _: InterfaceName) -> Source:
+    decoder = FlowDecoder(book, tally.recorded.numbers[cell(index, Count.NEXT_SEQUENCE)])
+    return FlowEnds(handed.socket, index, decoder, tally)
+
+
+SOURCES: dict[Kind, Callable[[Handed, int, Tally, NamesBook, InterfaceName], Source]] = {
+    Kind.NFLOG: _log_group,
+    Kind.FLOW_ENDS: _flow_ends,
+}
+"""How a source of each kind is made: from what is handed over, its place among them, the tally, and the names."""

@@ -61,10 +61,10 @@ class Cell(IntEnum):
 
 
 class Counters(NamedTuple):
-    """What Status shows; `events` + `lost` + `undecoded` is what the kernel has logged, or limited, and we know of.
+    """What Status shows; `events` + `lost` + `undecoded` is all we know the kernel to have logged, limited or told.
 
-    `events` are lines of packets in the file; `lost` are events that gave none; `undecoded` are messages that were
-    not understood; `unresolved` are lines of a policy whose names were not known; `overruns` counts how often the
+    `events` are lines of packets and flows in the file; `lost` are events that gave none; `undecoded` are messages that
+    were not understood; `unresolved` are lines of a policy whose names were not known; `overruns` counts how often the
     kernel's queue was full.
     """
 
@@ -75,7 +75,7 @@ class Counters(NamedTuple):
     overruns: int
 
 
-_MAGIC = 0x7764_6774_616C_0001
+_MAGIC = 0x7764_6774_616C_0002
 """The layout: a tally of another version's is begun anew."""
 _NUMBER = struct.Struct("@Q")
 """Native, so that it is written at once."""
@@ -126,7 +126,10 @@ RECORDED, COMPARED = 40, 12
 """How many numbers each part has; more than are in use."""
 _RECORDED_AT = _NUMBER.size
 _COMPARED_AT = _RECORDED_AT + Part.bytes_of(RECORDED)
-SIZE = _COMPARED_AT + Part.bytes_of(COMPARED)
+_TAKEN_AT = _COMPARED_AT + Part.bytes_of(COMPARED)
+SIZE = _TAKEN_AT + _NUMBER.size
+FLOW_ENDS = 2
+"""The place of the source that tells of the ends of flows, after the two log groups."""
 
 
 class Tally:
@@ -137,9 +140,19 @@ class Tally:
     """
 
     def __init__(self, descriptor: int) -> None:
-        memory = mmap.mmap(descriptor, SIZE)
+        self._memory = memory = mmap.mmap(descriptor, SIZE)
         self.recorded = Part(memory, _RECORDED_AT, RECORDED)
         self.compared = Part(memory, _COMPARED_AT, COMPARED)
+
+    @property
+    def taken(self) -> int:
+        """How many ends of flows were taken from their socket, by all recorders: written at each, before it is read."""
+        (taken,) = _NUMBER.unpack_from(self._memory, _TAKEN_AT)
+        return int(taken)
+
+    @taken.setter
+    def taken(self, taken: int) -> None:
+        _NUMBER.pack_into(self._memory, _TAKEN_AT, taken)
 
     def counters(self) -> Counters:
         """Return the counts."""

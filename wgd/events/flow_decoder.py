@@ -26,9 +26,10 @@ _NANOSECONDS, _MILLISECOND = 1_000_000_000, 1_000_000
 
 
 class FlowDecoder:
-    """Decodes what the kernel tells of flows."""
+    """Decodes what the kernel tells of flows. It has no numbers: `next_sequence` is the reader's own."""
 
-    def __init__(self, book: NamesBook) -> None:
+    def __init__(self, book: NamesBook, next_sequence: int = 0) -> None:
+        self.next_sequence = next_sequence
         self._resolver = FlowResolver(book)
         self._layouts: dict[int, tuple[FlowLayout, ...]] = {}
         self._second = -1

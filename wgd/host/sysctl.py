@@ -13,18 +13,31 @@ INTERFACE_SETTINGS = {
     "ipv6": ("forwarding", "accept_ra"),
 }
 
+FLOW_SETTINGS = tuple(f"netfilter/nf_conntrack_{name}" for name in ("acct", "events", "timestamp"))
+OTHER_SETTINGS = ("ipv4/ip_forward", "ipv4/conf/all/accept_redirects")
+
 
 def read_settings() -> dict[str, str]:
-    """Return every sysctl that plan/forwarding.py looks at, by path below net/ (`ipv4/conf/eth0/rp_filter`).
+    """Return every sysctl that a plan looks at, by path below net/ (`ipv4/conf/eth0/rp_filter`).
 
-    A host without IPv6 has none of that family.
+    A host without IPv6 has none of that family, one that has not loaded conntrack yet none of netfilter.
     """
     found: dict[str, str] = {}
     for family, names in INTERFACE_SETTINGS.items():
         for path in sorted(ROOT.glob(f"{family}/conf/*")):
             for name in names:
                 found |= _read(path / name)
-    return found | _read(ROOT / "ipv4/ip_forward") | _read(ROOT / "ipv4/conf/all/accept_redirects")
+    for setting in OTHER_SETTINGS:
+        found |= _read(ROOT / setting)
+    return found | read_flow_settings()
+
+
+def read_flow_settings() -> dict[str, str]:
+    """Return of these what plan/flow_accounting.py looks at."""
+    found: dict[str, str] = {}
+    for path in FLOW_SETTINGS:
+        found |= _read(ROOT / path)
+    return found
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from wgd.model import Forwarding, ServerConfig
+from wgd.plan import flow_accounting
 
 SWITCHES = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 ON, OFF = "1", "0"
@@ -59,6 +60,7 @@ def desired_settings(config: ServerConfig, settings: Mapping[str, str], original
             if name.endswith("/accept_ra") and value == ON and not _forwarded_before(name, settings, originals)
         }
     wanted |= {SWITCHES[family]: ON for family in sorted(held)}
+    wanted |= flow_accounting.desired_settings(config, settings)
     return {name: value for name, value in wanted.items() if settings.get(name) not in (value, None)}
 
 
@@ -82,11 +84,12 @@ def _source_marks(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def no_longer_held(config: ServerConfig, settings: Mapping[str, str], originals: Mapping[str, str]) -> dict[str, str]:
-    """Return what to write, in this order, so that the switches that the config has no use for are put back."""
+    """Return what to write, in this order, so that what the config has no use for any more is put back."""
     held = held_families(config, settings, originals)
     given_up = {family for family, switch in SWITCHES.items() if switch in originals and family not in held}
     return restore(
         {name: value for name, value in originals.items() if any(_goes_with(name, family) for family in given_up)}
+        | flow_accounting.no_longer_wanted(config, originals)
     )
 
 

@@ -29,7 +29,14 @@ from dataclasses import dataclass
 from string import Template
 
 from wgd.model import AuthzMode, ServerConfig
-from wgd.policy.ruleset import GENERATION_MASK, GENERATION_WORD, LOGGED, Chain
+from wgd.policy.ruleset import (
+    GENERATION_MASK,
+    GENERATION_WORD,
+    LOGGED,
+    RECORDED_DELIVERED,
+    RECORDED_FORWARDED,
+    Chain,
+)
 
 FIXED_CHAINS = """
 chain prerouting: type filter hook prerouting priority 1000; policy accept;
@@ -177,14 +184,25 @@ chain log_forward: type filter hook forward priority 1000; policy accept;
     accept
 
 chain log_open
-    log| meta mark & $bit != 0 goto log_allow
+    log| meta mark & $bit != 0 goto log_forwarded
     log,observe| goto log_would_deny
+    accept
+
+chain log_forwarded
+    # The kernel tells of the end of the flows whose ct mark says so (kernel/flow_ends.py).
+    flows| ct mark set ct mark | $forwarded
+    log| goto log_allow
+    accept
+
+chain log_delivered
+    flows| ct mark set ct mark | $delivered
+    log| goto log_allow
     accept
 
 chain input: type filter hook input priority filter; policy accept;
     iifname != $interface accept
     meta mark & $bit == 0 goto input_free
-    log| ct state new ct status ! confirmed goto log_allow
+    log| ct state new ct status ! confirmed goto log_delivered
     accept
 
 chain input_free
@@ -251,6 +269,7 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         config.authz_mode.value: True,
         config.deny_with.value: True,
         "log": config.logging.enabled,
+        "flows": config.logging.flows,
         "ipv4": bool(tunnel[4]),
         "ipv6": bool(tunnel[6]),
         "held4": 4 in context.held,  # noqa: PLR2004 - the IP version
@@ -263,6 +282,8 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         "generations": f"0x{GENERATION_MASK:08x}",
         "other_ct_marks": f"0x{ALL_BITS & ~GENERATION_MASK:08x}",
         "generation": GENERATION_WORD,
+        "forwarded": f"0x{RECORDED_FORWARDED:08x}",
+        "delivered": f"0x{RECORDED_DELIVERED:08x}",
         "plain": PLAIN_NEXT_HEADERS,
         "tunnel4": ", ".join(tunnel[4]),
         "tunnel6": ", ".join(tunnel[6]),
