@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from kept import Kept
 from world import PYTHON, wait_until
 
 PORT = 7000
@@ -158,6 +159,50 @@ def test_a_restart(world):
     world.daemon = world.serve("--leave-up")
     flows.end()
     assert settle(world).keys() <= {"restart"}
+
+
+@pytest.fixture
+def kept(world):
+    """A service manager that keeps descriptors, from a start of the daemon on."""
+    made = Kept()
+    assert world.daemon.end() == 0
+    world.daemon = world.serve("--leave-up", kept=made)
+    yield made
+    assert world.daemon.end() == 0
+    made.close()
+    world.daemon = world.serve("--leave-up")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "killed"])
+def test_what_is_logged_between_two_daemons_waits_where_the_manager_keeps_the_sockets(world, kept, end):
+    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+    settle(world)
+    before = told(world)[1]
+    world.daemon.send(end)
+    world.daemon.wait()
+    wait_until("the end of the recorder", lambda: not recorders_of(world))
+    flows = Flows(world, 300)
+    flows.end()
+    lines = told(world)[0]
+    world.daemon = world.serve("--leave-up", kept=kept)
+    assert settle(world) == before, "nothing is lost"
+    assert told(world)[0] > lines + 300
+    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+
+
+def test_the_manager_keeps_the_groups_that_are_in_use(world, kept):
+    text = world.server_yaml.read_text()
+    world.server_yaml.write_text(text.replace("logging: {", "logging: {nflog_group: 300, "))
+    assert "reloaded" in world.daemon.reload()
+    assert kept.names() == ["flow-ends", "nflog-300", "nflog-301"]
+    world.server_yaml.write_text(text.replace("logging_enabled: true", "logging_enabled: false"))
+    world.daemon.reload()
+    assert kept.names() == []
+    world.server_yaml.write_text(text)
+    world.daemon.reload()
+    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+    Flows(world, 100).end()
+    settle(world)
 
 
 def test_what_was_logged_while_there_was_no_daemon(world):

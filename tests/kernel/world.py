@@ -22,9 +22,11 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+from kept import Kept
 
 from tests.unit.events.event_schema import checked
 
@@ -50,7 +52,9 @@ def wait_until(what: str, condition: Callable[[], Any], seconds: float = DEADLIN
 class Process:
     """A program in a node, ended by its pid; what it prints goes to a file."""
 
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, environment: dict[str, str] | None = None, descriptors: Sequence[int] = ()
+    ) -> None:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -60,6 +64,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 cwd=CHECKOUT,
                 env={**os.environ, **(environment or {})},
+                pass_fds=descriptors,
             )
 
     @property
@@ -97,9 +102,13 @@ class Process:
 
 
 class Service(Process):
-    """A daemon with a service manager's ear: the lines that it notifies are kept in `notified`."""
+    """A daemon with a service manager's ear: the lines that it notifies are kept in `notified`.
 
-    def __init__(self, command: list[str], log: Path, watchdog_seconds: float = 1.0) -> None:
+    The descriptors that it sends are `kept`, and given to a service that is started with them.
+    """
+
+    def __init__(self, command: list[str], log: Path, watchdog_seconds: float = 1.0, kept: Kept | None = None) -> None:
+        self._kept = kept or Kept(most=0)
         self._path = log.with_suffix(".notify")
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ear.bind(str(self._path))
@@ -109,11 +118,17 @@ class Service(Process):
         self._listener.start()
         # The daemon reads the kernel back twice as often as the watchdog wants to be fed.
         watchdog = str(round(watchdog_seconds * 1_000_000))
-        super().__init__(command, log, {"NOTIFY_SOCKET": str(self._path), "WATCHDOG_USEC": watchdog})
+        environment = {"NOTIFY_SOCKET": str(self._path), "WATCHDOG_USEC": watchdog}
+        super().__init__(self._kept.given_to(command), log, environment, self._kept.descriptors())
 
     def _listen(self) -> None:
-        while datagram := self._ear.recv(65536):
-            self.notified += datagram.decode().splitlines()
+        while True:
+            datagram, descriptors, _, _ = socket.recv_fds(self._ear, 65536, 16)
+            if not datagram:
+                return
+            lines = datagram.decode().splitlines()
+            self._kept.hear(lines, descriptors)
+            self.notified += lines
 
     def wait_ready(self) -> Service:
         """Wait for READY=1; fail with the daemon's own words when it ends instead."""
@@ -177,8 +192,8 @@ class Node:
         self._processes.append(process)
         return process
 
-    def service(self, *words: str, watchdog_seconds: float = 1.0) -> Service:
-        process = Service(self.inside(PYTHON, *words), self._log(words), watchdog_seconds)
+    def service(self, *words: str, watchdog_seconds: float = 1.0, kept: Kept | None = None) -> Service:
+        process = Service(self.inside(PYTHON, *words), self._log(words), watchdog_seconds, kept)
         self._processes.append(process)
         return process
 
@@ -311,12 +326,12 @@ class World:
             f"peers:\n{peers}policy:\n{policy or '  rules: []'}\n{more}"
         )
 
-    def serve(self, *options: str, watchdog_seconds: float = 1.0) -> Service:
-        """Start the gateway with the config written last."""
+    def serve(self, *options: str, watchdog_seconds: float = 1.0, kept: Kept | None = None) -> Service:
+        """Start the gateway with the config written last, and with what was kept of one before."""
         if self.gateway.code("wg", "show", "wgd0") != 0:
             self.gateway.wireguard("wgd0")
         words = ("-m", "wgd.cli.server", "run", "--config", str(self.server_yaml), *options)
-        daemon = self.gateway.service(*words, watchdog_seconds=watchdog_seconds)
+        daemon = self.gateway.service(*words, watchdog_seconds=watchdog_seconds, kept=kept)
         return daemon.wait_ready()
 
     def client_yaml(self, client: Node, allowed: str = ALLOWED) -> Path:

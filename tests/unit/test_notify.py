@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,3 +92,41 @@ def test_a_watchdog_time_out_that_is_no_time_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setenv("WATCHDOG_USEC", value)
     with pytest.raises(HostError, match=r"^WATCHDOG_USEC: is not a number of microseconds"):
         notify.watchdog_interval()
+
+
+def test_a_descriptor_to_be_kept_goes_along_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end, (tmp_path / "file").open("w") as file:
+        end.bind(str(tmp_path / "notify"))
+        end.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify.keep_descriptor("nflog-100", file.fileno())
+        message, (descriptor,), _, _ = socket.recv_fds(end, 4096, 4)
+        assert message == b"FDSTORE=1\nFDNAME=nflog-100\nFDPOLL=0"
+        assert os.path.sameopenfile(descriptor, file.fileno())
+        os.close(descriptor)
+
+
+def test_what_is_kept_is_let_go_of_by_its_name(manager: Manager) -> None:
+    notify.let_go("nflog-100")
+    assert manager() == "FDSTOREREMOVE=1\nFDNAME=nflog-100"
+
+
+TAKE = """
+import os, sys
+os.environ["LISTEN_PID"] = sys.argv[1] if len(sys.argv) > 1 else str(os.getpid())
+from wgd.daemon import notify
+print([(name, number, os.get_inheritable(number)) for name, number in notify.kept_descriptors().items()])
+print(notify.kept_descriptors())
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [((), "[('nflog-100', 3, False), ('nflog-101', 4, False)]"), (("1",), "[]")],
+    ids=["ours", "of another process"],
+)
+def test_what_was_kept_comes_back_once_by_name(arguments: tuple[str, ...], found: str) -> None:
+    shell = 'export LISTEN_FDS=2 LISTEN_FDNAMES=nflog-100:nflog-101; exec "$0" -c "$@" 3</dev/null 4</dev/null'
+    command = ["sh", "-c", shell, sys.executable, TAKE, *arguments]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == [found, "{}"]

@@ -8,6 +8,7 @@ moment makes it too small at first, so that no event is ever called lost that is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from wgd.daemon.tally import FLOW_ENDS, REASONS, Cell, Count, Tally, accounted, cell
@@ -35,25 +36,27 @@ class Accounting:
         self._recorded = tally.recorded
         self._compared = tally.compared
 
-    def begin(self, logged: Logged | None, *, anew: bool) -> int:
+    def begin(self, logged: Logged | None, anew: Collection[int]) -> int:
         """Begin before there is a recorder; return how many events were lost while there was none.
 
-        `logged` is what the kernel has counted until now, None where it has no table. With `anew` the groups were
-        not bound: nothing of that can still come.
+        `logged` is what the kernel has counted until now, None where it has no table. The groups of the sources `anew`
+        were not bound: nothing of that can still come of them.
         """
         numbers = self._recorded.numbers = self._recorded.read()
         numbers[Cell.REQUEST] = 0
         if logged is None or not self._compared.numbers[_KNOWN]:
             self._set_bases(numbers, logged or NOTHING)
         missing = 0
-        if anew:
-            for source, expected in enumerate(self.expected(numbers, logged or NOTHING).logged):
-                lost = max(0, expected - accounted(numbers, source))
-                numbers[cell(source, Count.LOST)] += lost
-                numbers[cell(source, Count.NEXT_SEQUENCE)] = 0
-                missing += lost
-            missing += self._ends_lost(numbers)
-            numbers[Cell.UNWRITTEN + REASONS.index("restart")] += missing
+        expected = self.expected(numbers, logged or NOTHING).logged
+        for source in anew:
+            if source == FLOW_ENDS:
+                missing += self._ends_lost(numbers)
+                continue
+            lost = max(0, expected[source] - accounted(numbers, source))
+            numbers[cell(source, Count.LOST)] += lost
+            numbers[cell(source, Count.NEXT_SEQUENCE)] = 0
+            missing += lost
+        numbers[Cell.UNWRITTEN + REASONS.index("restart")] += missing
         self._recorded.commit()
         return missing
 

@@ -55,8 +55,39 @@ def watchdog_interval() -> float | None:
     return int(microseconds) / 2 / 1_000_000
 
 
-def _send(*lines: str) -> None:
+def keep_descriptor(name: str, descriptor: int) -> None:
+    """Have the manager keep a descriptor under a name, for the daemon that it starts after this one.
+
+    It keeps as many as FileDescriptorStoreMax= of the unit allows, and one that it has already is not kept twice.
+    FDPOLL=0: it shall keep a socket also when that reports an error, as one does whose queue was full.
+    """
+    _send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptors=(descriptor,))
+
+
+def let_go(name: str) -> None:
+    """Have the manager close what it keeps under a name."""
+    _send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+
+def kept_descriptors() -> dict[str, int]:
+    """Return the descriptors that the manager has kept, by name; they are the caller's, and told only once."""
     try:
-        daemon.notify("\n".join(lines))
+        found = daemon.listen_fds_with_names()
+    except OSError as error:
+        _log.warning("what the service manager has kept cannot be taken: %s", error.strerror)
+        return {}
+    named: dict[str, int] = {}
+    for descriptor, name in found.items():
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function's own interface
+        if name in named:
+            os.close(descriptor)
+        else:
+            named[name] = descriptor
+    return named
+
+
+def _send(*lines: str, descriptors: tuple[int, ...] = ()) -> None:
+    try:
+        daemon.notify("\n".join(lines), fds=list(descriptors))
     except OSError as error:
         _log.warning("the service manager cannot be told %s: %s", lines[0], error.strerror)

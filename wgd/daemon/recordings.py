@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from wgd.daemon.event_log import recover
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
+from wgd.daemon.store import Store
 from wgd.daemon.tally import Tally, open_tally
 from wgd.errors import KernelError, WgdError
 from wgd.kernel.conntrack import end_recorded_flows, release_recorded_flows
 from wgd.kernel.flow_ends import open_flow_ends
-from wgd.kernel.nflog import open_nflog
+from wgd.kernel.nflog import adopt_netfilter, open_nflog
 from wgd.kernel.nft_counters import read_logged
 from wgd.model import Logging, ServerConfig
 from wgd.policy.names import names
@@ -24,6 +27,10 @@ from wgd.policy.table import policy_digest
 
 log = logging.getLogger(__name__)
 
+Opener = tuple[Kind, Callable[[], socket.socket]]
+FLOW_ENDS_NAME = "flow-ends"
+GROUPS = 2
+"""How many log groups there are: one for each family."""
 TALLY = Path("/run/wgd-server/tally")
 
 
@@ -32,12 +39,17 @@ class Recordings:
 
     def __init__(self) -> None:
         self.current: Recording | None = None
+        self._store = Store()
         self._loop: Loop | None = None
         self._heard: Recording | None = None
 
     def start(self, config: ServerConfig) -> None:
-        """Begin with what `config` asks for; raise WgdError when it cannot be had."""
-        self.current = start_recording(config)
+        """Begin with what `config` asks for; raise WgdError when it cannot be had.
+
+        The log sockets of the daemon before are gone on with, if the service manager has kept them.
+        """
+        self.current = start_recording(config, self._store)
+        self._store.remove_rest()
 
     def listen(self, loop: Loop) -> None:
         """Hear the recorder in the loop from now on, whichever is in use."""
@@ -51,7 +63,7 @@ class Recordings:
         before a packet is logged with them.
         """
         if before is None or not before.enabled or not config.logging.enabled:
-            self._switch(config, reload)
+            self._switch(before, config, reload)
         elif self.current is not None:
             with self._ahead(self.current, before, config):
                 reload()
@@ -72,7 +84,7 @@ class Recordings:
     def _ahead(self, recording: Recording, before: Logging, config: ServerConfig) -> Iterator[None]:
         new = config.logging
         recording.names(names(config, policy_digest(config)))
-        handed = () if new.nflog_group == before.nflog_group else open_groups(config)
+        handed, _ = ((), ()) if new.nflog_group == before.nflog_group else open_sources(group_openers(new), self._store)
         try:
             if before.path != new.path:
                 recording.move(Path(new.path))
@@ -88,6 +100,7 @@ class Recordings:
             raise
         if handed:
             recording.rebind(handed)
+            self._store.remove(group_openers(before))
 
     def event(self, event: str, **fields: str | int) -> None:
         """Write a line of the gateway itself."""
@@ -109,14 +122,15 @@ class Recordings:
             self.current.compare(read_logged)
 
     def stop(self) -> None:
-        """Write what is queued and end."""
+        """Write what is queued and end. While the ruleset stands, the log sockets are kept for the next daemon."""
         if self.current is not None:
             self.current.stop()
-        forget_counts()
+        if forget_counts():
+            self._store.remove_all()
 
-    def _switch(self, config: ServerConfig, reload: Callable[[], None]) -> None:
+    def _switch(self, before: Logging | None, config: ServerConfig, reload: Callable[[], None]) -> None:
         """Reload with the log switched on or off."""
-        old, self.current = self.current, start_recording(config)
+        old, self.current = self.current, start_recording(config, self._store)
         try:
             reload()
             if old is not None:
@@ -128,6 +142,8 @@ class Recordings:
             self._hear()
             if old is not None:
                 old.stop()
+        if self.current is None and before is not None:
+            self._store.remove(source_openers(before))
 
     def _hear(self) -> None:
         """Have the loop hear the recorder in use, and no longer the one before."""
@@ -155,7 +171,7 @@ def _logged(what: str) -> Iterator[None]:
         log.error("%s: %s", what, error)
 
 
-def start_recording(config: ServerConfig) -> Recording | None:
+def start_recording(config: ServerConfig, store: Store) -> Recording | None:
     """Return a running recorder for `config`, or None when it logs nothing; its sockets are bound when this returns.
 
     What was logged since the recorder of a daemon before has ended is counted as lost.
@@ -167,40 +183,53 @@ def start_recording(config: ServerConfig) -> Recording | None:
     try:
         recover(Tally(tally).recorded, path.parent)
         logged = read_logged()
-        handed = open_sources(config)
+        handed, anew = open_sources(source_openers(config.logging), store)
     except WgdError:
         os.close(tally)
         forget_counts()
         raise
     recording = Recording(tally, handed, path, names(config, policy_digest(config)))
-    lost = recording.accounting.begin(logged, anew=True)
+    lost = recording.accounting.begin(logged, anew)
     if lost:
         log.warning("%s events were logged while nobody read them: they are lost", lost)
     recording.start()
     return recording
 
 
-def forget_counts() -> None:
-    """Remove the tally, unless the kernel's table is there: they are compared with each other, and end together."""
+def forget_counts() -> bool:
+    """Remove the tally when the kernel has no table, and tell whether: they are compared, and end together."""
     with suppress(KernelError):
-        if TALLY.exists() and read_logged() is None:
+        if read_logged() is None:
             TALLY.unlink(missing_ok=True)
+            return True
+    return False
 
 
-def open_sources(config: ServerConfig) -> tuple[Handed, ...]:
-    """Return what a recorder for `config` shall read; raise WgdError when it cannot be had."""
-    ends = open_flow_ends()
-    try:
-        return (*open_groups(config), Handed(Kind.FLOW_ENDS, ends))
-    except WgdError:
-        ends.close()
-        raise
+def group_openers(logging: Logging) -> dict[str, Opener]:
+    """Return how the log groups are opened, in the recorder's order, by the names under which they are kept."""
+    numbers = range(logging.nflog_group, logging.nflog_group + GROUPS)
+    return {f"nflog-{number}": (Kind.NFLOG, partial(open_nflog, number)) for number in numbers}
 
 
-def open_groups(config: ServerConfig) -> tuple[Handed, ...]:
-    """Return the sockets of the log groups that `config` names; raise WgdError when they cannot be had."""
-    group = config.logging.nflog_group
+def source_openers(logging: Logging) -> dict[str, Opener]:
+    """Return how everything is opened that a recorder reads."""
+    return {**group_openers(logging), FLOW_ENDS_NAME: (Kind.FLOW_ENDS, open_flow_ends)}
+
+
+def open_sources(openers: dict[str, Opener], store: Store) -> tuple[tuple[Handed, ...], tuple[int, ...]]:
+    """Return what a recorder shall read, kept or new, and the places of the new ones.
+
+    Raise WgdError when it cannot be had.
+    """
+    handed, anew = [], []
     with ExitStack() as opened:
-        sockets = [opened.enter_context(open_nflog(number)) for number in (group, group + 1)]
+        for place, (name, (kind, open_anew)) in enumerate(openers.items()):
+            descriptor = store.take(name)
+            found = adopt_netfilter(descriptor) if descriptor is not None else None
+            if found is None:
+                found = open_anew()
+                anew.append(place)
+            handed.append(Handed(kind, opened.enter_context(found)))
+            store.put(name, found.fileno())
         opened.pop_all()
-    return tuple(Handed(Kind.NFLOG, each) for each in sockets)
+    return tuple(handed), tuple(anew)

@@ -14,8 +14,8 @@ import struct
 from wgd.errors import ConflictError, KernelError, UnsupportedError, WgdError
 
 NETLINK_NETFILTER = 12
-SO_RCVBUFFORCE = 33
-"""Of linux/netlink.h and asm-generic/socket.h; Python has no names for these two."""
+SO_RCVBUFFORCE, SO_NETNS_COOKIE = 33, 71
+"""Of linux/netlink.h and asm-generic/socket.h; Python has no names for these."""
 BUFFER_BYTES = 128 << 10
 """Where the kernel collects messages before it sends them: NFULNL_NLBUFSIZ_MAX."""
 QUEUE_THRESHOLD = 512
@@ -66,6 +66,27 @@ def open_nflog(group: int) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def adopt_netfilter(descriptor: int) -> socket.socket | None:
+    """Return the netfilter socket behind a descriptor that somebody has kept; None, and closed, for anything else.
+
+    It may be bound in another network namespace: then nothing that this one's kernel tells would ever come.
+    """
+    try:
+        kept = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER) as here:
+        if (kept.family, kept.proto) == (here.family, here.proto) and _network(kept) == _network(here):
+            return kept
+    kept.close()
+    return None
+
+
+def _network(netlink: socket.socket) -> bytes:
+    return netlink.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
 
 
 def _configuration() -> bytes:
