@@ -11,17 +11,19 @@ from pyroute2 import netns
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTSocket
 
 from wgd.kernel.conntrack import forget_generations
-from wgd.policy.ruleset import GENERATION_MASK, RECORDED_FORWARDED
+from wgd.policy.ruleset import GENERATION_MASK, GENERATION_SHIFT, RECORDED_FORWARDED
 
 NAMESPACE = f"wgdt{os.getpid()}ct"
 KEPT_BITS = RECORDED_FORWARDED | 0x00345678
-GENERATIONS = {9001: 0, 9002: 1, 9003: 31, 9004: 32, 9005: 63}
+GENERATIONS = {9001: 0, 9002: 1, 9003: 15, 9004: 16, 9005: 31}
 
 
 @pytest.fixture
 def flows() -> Iterator[None]:
     """A namespace with one UDP flow a port and family, each with a mark; other bits are in every mark."""
-    marks = ", ".join(f"{port} : 0x{generation << 24 | KEPT_BITS:08x}" for port, generation in GENERATIONS.items())
+    marks = ", ".join(
+        f"{port} : 0x{generation << GENERATION_SHIFT | KEPT_BITS:08x}" for port, generation in GENERATIONS.items()
+    )
     ruleset = (
         "table inet t { chain c { type filter hook output priority 0;"
         f" ct mark set udp dport map {{ {marks} }}; }}; }}"
@@ -52,7 +54,7 @@ def generations() -> dict[int, set[int]]:
                 continue
             mark = message.get_attr("CTA_MARK")
             assert mark & ~GENERATION_MASK == KEPT_BITS
-            found[proto.get_attr("CTA_PROTO_DST_PORT")].add((mark & GENERATION_MASK) >> 24)
+            found[proto.get_attr("CTA_PROTO_DST_PORT")].add((mark & GENERATION_MASK) >> GENERATION_SHIFT)
     return found
 
 
@@ -64,6 +66,6 @@ def expected(*forgotten: int) -> dict[int, set[int]]:
 def test_a_half_is_forgotten_and_all_other_bits_stay() -> None:
     assert generations() == expected()
     forget_generations(upper=True)
-    assert generations() == expected(32, 63)
+    assert generations() == expected(16, 31)
     forget_generations(upper=False)
-    assert generations() == expected(1, 31, 32, 63)
+    assert generations() == expected(1, 15, 16, 31)

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+import raw
 from flow import made_in, reaches, udp
 from world import World, wait_until
 
@@ -22,6 +23,10 @@ POLICY = """
       allow:
         - {to: 10.80.0.3, proto: tcp, ports: [9000]}
         - {to: 'fd80::3', proto: tcp, ports: [9000]}
+        - {to: 10.80.0.3, proto: udp, ports: [9000]}
+        - {to: 'fd80::3', proto: udp, ports: [9000]}
+        - {to: 10.20.0.1, proto: udp, ports: [9002]}
+        - {to: 'fd20::1', proto: udp, ports: [9002]}
     - name: the gateway by name
       client_id: bob
       allow:
@@ -87,6 +92,41 @@ class TestTheNetwork:
         finally:
             world.configure(POLICY)
             world.daemon.reload()
+
+
+@FAMILIES
+class TestAnEstablishedFlow:
+    """What is established is accepted before anybody is asked: still only from where it can come."""
+
+    def test_is_not_joined_by_a_host_that_claims_the_clients_address(self, world, family):
+        address, to, port = World.ADDRESSES["alice"][family], World.INNER[family], PORT + 2
+        with udp(world.alice, world.gateway, to, port) as flow:
+            assert flow.passes()
+            assert flow.passes(back=True)
+            forged = raw.udp_segment(address, to, flow.near.getsockname()[1], port, b"forged")
+            raw.send(world.lan, raw.packet(address, to, socket.IPPROTO_UDP, forged))
+            with pytest.raises(TimeoutError):
+                flow.far.recv(64)
+            assert flow.passes()
+
+    @pytest.mark.parametrize("spoken_for", ["bob", "lan"])
+    def test_is_answered_for_a_client_by_nobody_else(self, world, family, spoken_for):
+        """The control: for itself, the network answers with the same packet."""
+        ends = {"bob": (world.bob, World.ADDRESSES["bob"]), "lan": (world.lan, World.LAN)}
+        (node, addresses), alice = ends[spoken_for], World.ADDRESSES["alice"][family]
+        source = addresses[family]
+        with udp(world.alice, node, source, PORT) as flow:
+            for _ in range(2):
+                assert flow.passes()
+                assert flow.passes(back=True)
+            answer = raw.udp_segment(source, alice, PORT, flow.near.getsockname()[1], b"answer")
+            raw.send(world.lan, raw.packet(source, alice, socket.IPPROTO_UDP, answer))
+            if spoken_for == "lan":
+                assert flow.near.recv(64) == b"answer"
+            else:
+                with pytest.raises(TimeoutError):
+                    flow.near.recv(64)
+            assert flow.passes(back=True)
 
 
 @FAMILIES

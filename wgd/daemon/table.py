@@ -3,8 +3,8 @@
 The kernel counts the changes of nftables, whoever makes them. As long as that number is what our own transactions have
 made it, all that they did not touch is as it was read back; only what they did touch is read again.
 
-Every change of the ruleset gets a generation that no flow in the kernel carries. There are 63. Before 1 to 31 begin
-anew, and before 32 to 63 do, that half is taken from all flows; none of it has been given out for 31 changes.
+Every change of the ruleset gets a generation that no flow in the kernel carries. There are 31. Before 1 to 15 begin
+anew, and before 16 to 31 do, that half is taken from all flows; none of it has been given out for 15 changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wgd.plan.ruleset_text import DELETE_TABLE
 from wgd.plan.tampering import Known, distrust, known
 from wgd.policy.ruleset import Ruleset
 
-FIRST_OF_UPPER_HALF = 32
+FIRST_OF_UPPER_HALF = 16
 UNREAD = -1
 """The number of no ruleset: see `Nft.number`."""
 

@@ -24,7 +24,7 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 1, 4, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 UPPER_HALF = 0x20000000
-"""The bit that the marks of the generations 32 to 63 have and those of 1 to 31 do not."""
+"""The bit that the marks of the generations 16 to 31 have and those of 1 to 15 do not."""
 RECORDED = (RECORDED_FORWARDED, RECORDED_DELIVERED)
 SUBJECT = "conntrack"
 RECEIVE_BYTES = 1 << 18
@@ -36,7 +36,7 @@ _ERROR = struct.Struct("=l")
 
 
 def forget_generations(*, upper: bool) -> None:
-    """Take the generations 32 to 63, if `upper`, else 1 to 31, from every flow of this network namespace.
+    """Take the generations 16 to 31, if `upper`, else 1 to 15, from every flow of this network namespace.
 
     All other bits of the flows' marks stay. Raise KernelError when the kernel refuses.
     """

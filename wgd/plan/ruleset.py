@@ -5,8 +5,9 @@ kernel as bytes (kernel/nft_messages.py). A change of policy adds beside the old
 transaction of elements then switches the verdict maps; what nothing refers to any more goes out last. New sets and the
 switch in one transaction lost packets when it was measured, and so did replacing the whole table.
 
-The switch also takes the generation out of force (policy/skeleton.py), so that every flow is asked anew. The next
-generation comes with the last transaction, not with the switch: the kernel's concatenated sets show what a
+With the switch the generation is out of force (policy/skeleton.py), so that every flow is asked anew: the set is
+emptied then, and before it the rules lose it that have it as a number, since to look it up costs a packet 50 ns more.
+The next generation comes with the last transactions, not with the switch: the kernel's concatenated sets show what a
 transaction did to them a moment after its chains (net/netfilter/nft_set_pipapo.c, nft_pipapo_commit), and a packet
 that meets new chains and old elements must not be marked as allowed by the new ruleset.
 
@@ -31,14 +32,17 @@ from wgd.plan.ruleset_text import (
     add_map,
     add_rules,
     add_set,
+    names_generation,
     whole_table,
 )
 from wgd.plan.state import Action, ElementChange, Transaction
 from wgd.policy.ruleset import (
+    ANSWERED_WORD,
     GENERATION_SET,
     GENERATION_SHIFT,
-    GENERATION_WORD,
+    IN_FORCE_WORD,
     LAST_GENERATION,
+    Chain,
     Element,
     KeySet,
     Ruleset,
@@ -60,8 +64,9 @@ def transactions(desired: Ruleset, actual: Ruleset | None, now: float) -> tuple[
     if not _compatible(desired, actual):
         return (f"{DELETE_TABLE}\n{whole_table(desired, now)}",)
     steps: tuple[Transaction, ...] = (
-        _text(_add(desired, actual, actual.generation)),
+        _text(_add(desired, actual)),
         *_fill(desired, actual, now),
+        _text(_rewrite_accepting(desired, actual)),
         (*_withdraw(desired, actual), *_switch(desired, actual, now)),
         _text(_rewrite(desired, actual)),
         _text((*_rewrite_generation(desired, actual), *_remove(desired, actual))),
@@ -133,16 +138,17 @@ def _new(desired: Mapping[str, Value], actual: Mapping[str, Value]) -> list[tupl
 
 
 def _first_load(desired: Ruleset, now: float) -> tuple[Transaction, ...]:
+    nothing = Ruleset(generation=desired.generation)
     steps: tuple[Transaction, ...] = (
-        _text((f"add table {TABLE}", ADD_GENERATION_SET, *_add(desired, Ruleset(), desired.generation))),
-        *_fill(desired, Ruleset(), now),
-        _text(_rewrite(desired, Ruleset())),
+        _text((f"add table {TABLE}", ADD_GENERATION_SET, *_add(desired, nothing))),
+        *_fill(desired, nothing, now),
+        _text(_rewrite(desired, nothing)),
         tuple(_put_in_force(desired.generation)),
     )
     return tuple(step for step in steps if step)
 
 
-def _add(desired: Ruleset, actual: Ruleset, generation: int) -> Iterator[str]:
+def _add(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     """Add what is not there yet, without elements and base chains."""
     yield from add_counters(chain for name, chain in desired.chains.items() if actual.chains.get(name) != chain)
     chains = [(name, chain) for name, chain in _new(desired.chains, actual.chains) if chain.hook is None]
@@ -153,7 +159,7 @@ def _add(desired: Ruleset, actual: Ruleset, generation: int) -> Iterator[str]:
     for name, verdicts in _new(desired.maps, actual.maps):
         yield add_map(name, verdicts)
     for name, chain in chains:
-        yield from add_rules(name, chain, generation)
+        yield from add_rules(name, chain, actual.generation, _in_force(desired, actual))
 
 
 def _fill(desired: Ruleset, actual: Ruleset, now: float) -> Iterator[tuple[ElementChange, ...]]:
@@ -162,6 +168,23 @@ def _fill(desired: Ruleset, actual: Ruleset, now: float) -> Iterator[tuple[Eleme
         yield tuple(_added(name, key_set, key_set.elements, now))
     for name, verdicts in _new(desired.maps, actual.maps):
         yield tuple(_sent(name, verdicts, verdicts.elements))
+
+
+def _in_force(desired: Ruleset, actual: Ruleset) -> int:
+    """Return the generation that is accepted without asking until the change is through; 0 for none."""
+    return 0 if _changes_generation(desired, actual) else actual.generation
+
+
+def _rewrite_accepting(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
+    """Have the rules accept nothing without asking. They are the wanted ones at once: what they name is there."""
+    if _changes_generation(desired, actual):
+        for name, chain, _ in _common(desired.chains, actual.chains):
+            if _accepts_without_asking(chain):
+                yield from _rules_anew(name, chain, actual.generation, 0)
+
+
+def _accepts_without_asking(chain: Chain) -> bool:
+    return any(word in rule for rule in chain.rules for word in (IN_FORCE_WORD, ANSWERED_WORD))
 
 
 def _withdraw(desired: Ruleset, actual: Ruleset) -> Iterator[ElementChange]:
@@ -218,25 +241,29 @@ def _rewrite(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     """Give the chains that are there in both their new rules, all at once, and add base chains."""
     for name, chain, before in _common(desired.chains, actual.chains):
         if chain != before:
-            yield f"flush chain {TABLE} {name}"
-            yield from add_rules(name, chain, actual.generation)
+            yield from _rules_anew(name, chain, actual.generation, _in_force(desired, actual))
     for name, chain in _new(desired.chains, actual.chains):
         if chain.hook is not None:
             yield add_chain(name, chain)
-            yield from add_rules(name, chain, actual.generation)
+            yield from add_rules(name, chain, actual.generation, _in_force(desired, actual))
+
+
+def _rules_anew(name: str, chain: Chain, generation: int, in_force: int) -> Iterator[str]:
+    """Replace the rules of a chain, all at once."""
+    yield f"flush chain {TABLE} {name}"
+    yield from add_rules(name, chain, generation, in_force)
 
 
 def _of_generation(desired: Ruleset) -> Iterator[str]:
     """Yield the names of the chains that name the generation."""
-    return (name for name, chain in desired.chains.items() if any(GENERATION_WORD in rule for rule in chain.rules))
+    return (name for name, chain in desired.chains.items() if names_generation(chain))
 
 
 def _rewrite_generation(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
-    """Have flows marked with the next generation."""
+    """Have flows marked with the next generation, and its flows accepted without asking."""
     if _changes_generation(desired, actual):
         for name in _of_generation(desired):
-            yield f"flush chain {TABLE} {name}"
-            yield from add_rules(name, desired.chains[name], desired.generation)
+            yield from _rules_anew(name, desired.chains[name], desired.generation, desired.generation)
 
 
 def _remove(desired: Ruleset, actual: Ruleset) -> Iterator[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from wgd.plan import expiry
 from wgd.policy.ruleset import (
+    ANSWERED,
+    ANSWERED_WORD,
     GENERATION_SET,
     GENERATION_WORD,
+    IN_FORCE_WORD,
     LIMITED,
     LOGGED,
+    NOBODYS_MARK,
     TABLE_NAME,
     Chain,
     Element,
@@ -21,8 +26,9 @@ from wgd.policy.ruleset import (
 
 TABLE = f"inet {TABLE_NAME}"
 DELETE_TABLE = f"delete table {TABLE}"
-# With a size the kernel takes its fastest kind of set (nft_set_hash.c): every packet looks into this one.
+# With a size the kernel takes its fastest kind of set (nft_set_hash.c).
 ADD_GENERATION_SET = f"add set {TABLE} {GENERATION_SET} {{ type mark; size 2; }}"
+_WORDS = re.compile("|".join(map(re.escape, (GENERATION_WORD, IN_FORCE_WORD, ANSWERED_WORD))))
 
 
 def whole_table(desired: Ruleset, now: float) -> str:
@@ -44,7 +50,7 @@ def _everything(desired: Ruleset, now: float) -> Iterator[str]:
         yield add_map(name, verdicts)
         yield from _elements(name, _entries(verdicts))
     for name, chain in desired.chains.items():
-        yield from add_rules(name, chain, desired.generation)
+        yield from add_rules(name, chain, desired.generation, desired.generation)
     if desired.generation:
         yield from _elements(GENERATION_SET, (generation_mark(desired.generation),))
 
@@ -71,11 +77,25 @@ def add_map(name: str, verdicts: VerdictMap) -> str:
     return f"add map {TABLE} {name} {{ type {' . '.join(verdicts.fields)} : verdict; flags interval; }}"
 
 
-def add_rules(name: str, chain: Chain, generation: int) -> Iterator[str]:
-    """Add the rules of a chain; the first one carries the mark by which the chain is known when it is read back."""
+def names_generation(chain: Chain) -> bool:
+    """Tell whether the rules of a chain are others in another generation."""
+    return any(_WORDS.search(rule) for rule in chain.rules)
+
+
+def add_rules(name: str, chain: Chain, generation: int, in_force: int) -> Iterator[str]:
+    """Add the rules of a chain; the first one carries the mark by which the chain is known when it is read back.
+
+    They mark flows with `generation`, and accept without asking those of `in_force`, none where that is 0.
+    """
+    marks = {
+        GENERATION_WORD: generation_mark(generation),
+        IN_FORCE_WORD: generation_mark(in_force) if in_force else NOBODYS_MARK,
+        ANSWERED_WORD: generation_mark(in_force, ANSWERED) if in_force else NOBODYS_MARK,
+    }
     for index, rule in enumerate(chain.rules):
         comment = f' comment "{chain.mark}"' if index == 0 else ""
-        yield f"add rule {TABLE} {name} {rule.replace(GENERATION_WORD, generation_mark(generation))}{comment}"
+        text = _WORDS.sub(lambda found: marks[found[0]], rule)
+        yield f"add rule {TABLE} {name} {text}{comment}"
 
 
 def _elements(name: str, elements: Iterable[str]) -> Iterator[str]:

@@ -17,9 +17,12 @@ Element = tuple[Interval, ...]
 """One interval for each field of a set's key."""
 
 DIGEST_DIGITS = 12
-GENERATION_MASK = 0x3F000000
-"""The bits of the conntrack mark that hold a generation, 1 to 63; 0 in them is none. The lower 24 are the host's."""
-GENERATION_SHIFT, LAST_GENERATION = 24, 63
+GENERATION_MASK = 0x3E000000
+"""The bits of the conntrack mark that hold a generation, 1 to 31; 0 in them is none. The lower 24 are the host's."""
+GENERATION_SHIFT, LAST_GENERATION = 25, 31
+ANSWERED = 0x01000000
+"""The bit of the conntrack mark that a flow has which the network, no client, has answered in its generation."""
+DECIDED_MASK = GENERATION_MASK | ANSWERED
 RECORDED_MASK = 0xC0000000
 """The bits of the conntrack mark that are not 0 in a flow of which the event log has, or is to have, an `open`."""
 RECORDED_FORWARDED, RECORDED_DELIVERED = 0x40000000, 0x80000000
@@ -31,13 +34,17 @@ LOGGED = ("logged4", "logged6")
 """The counters of packets that were logged, by the log group: they live as long as the table does."""
 LIMITED = "limited"
 """The counter of denials that were not logged because there were so many."""
-GENERATION_WORD = "$generation"
-"""What stands in a rule for that mark: a chain has one digest for all generations."""
+GENERATION_WORD, IN_FORCE_WORD, ANSWERED_WORD = "$generation", "$in_force", "$answered"
+"""What stands in a rule for the mark that an allowed flow gets, and for those that are accepted without asking: any
+flow's, and an answered one's. The two are no flow's while a change is on its way. A chain has one digest for all
+generations."""
+NOBODYS_MARK = "0x00000001"
+"""What no conntrack mark is equal to under DECIDED_MASK."""
 
 
-def generation_mark(generation: int) -> str:
-    """Return the bits of the ct mark that say `generation`, as nft writes them."""
-    return f"0x{generation << GENERATION_SHIFT:08x}"
+def generation_mark(generation: int, more: int = 0) -> str:
+    """Return the bits of the ct mark that say `generation`, and `more` of them, as nft writes them."""
+    return f"0x{generation << GENERATION_SHIFT | more:08x}"
 
 
 def digest(text: str, digits: int = DIGEST_DIGITS) -> str:

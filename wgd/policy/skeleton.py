@@ -7,16 +7,16 @@ their names, such as ipv6-icmp, only where the host has /etc/protocols (package 
     prerouting   decides every packet from or to a client and marks what is authorised; after everybody else's
                  prerouting chains: after DNAT, so that the real destination is judged, and so that no other
                  chain or CONNMARK can set our mark after us
-    forward      drops what is not marked: the first lock (the second is the routing, plan/routing.py)
-    log_forward  after everybody else's filters: the first packet of each flow that really passes
+    forward      drops what is not marked: the first lock (the second is the routing, plan/routing.py); after
+                 everybody else's filters, so that the first packet of each flow is logged that really passes
     input        the first lock for what is delivered to the gateway itself, where routing has no second one
     source_nat   only where the config has it: source NAT for what clients send by the interfaces it names
     output       asks again for the gateway's replies to clients, so that a revoked flow that ends here stops too
 
 A flow is asked about once, not at every packet: `allow` writes the ruleset's generation into the flow's ct mark, and
 established packets that carry the current one are accepted before any policy is asked. A change of the ruleset takes
-the generation out of the set in the same transaction (plan/ruleset.py), so that the next packet of every flow is asked
-anew. A policy's rule that must be asked each time, because the kernel itself ends it, goes to `allow_packet` instead.
+the generation out of force (plan/ruleset.py), so that the next packet of every flow is asked anew. A policy's rule
+that must be asked each time, because the kernel itself ends it, goes to `allow_packet` instead.
 
 In observe the same chains decide, but nothing is dropped: the mark then tells allow from would_deny.
 """
@@ -30,8 +30,12 @@ from string import Template
 
 from wgd.model import AuthzMode, ServerConfig
 from wgd.policy.ruleset import (
+    ANSWERED,
+    ANSWERED_WORD,
+    DECIDED_MASK,
     GENERATION_MASK,
     GENERATION_WORD,
+    IN_FORCE_WORD,
     LOGGED,
     RECORDED_DELIVERED,
     RECORDED_FORWARDED,
@@ -40,6 +44,13 @@ from wgd.policy.ruleset import (
 
 FIXED_CHAINS = """
 chain prerouting: type filter hook prerouting priority 1000; policy accept;
+    # Most packets end here (tests/bench/README.md says what each word costs). A plain header has no source routing,
+    # and what is established is not invalid. Version 4 with a header of 5 words:
+    @nh,0,8 0x45 ct state established ct mark & $generations == $in_force iifname $interface $authorise
+    ip6 nexthdr $plain ct state established ct mark & $generations == $in_force iifname $interface $authorise
+    # What the network answers. That it is not another client that answers was seen at the first answer.
+    @nh,0,8 0x45 ct state established ct mark & $decided == $answered ct direction reply $authorise
+    ip6 nexthdr $plain ct state established ct mark & $decided == $answered ct direction reply $authorise
     meta mark set meta mark & $others
     iifname $interface goto from_client
     iifname "lo" accept
@@ -50,9 +61,6 @@ chain prerouting: type filter hook prerouting priority 1000; policy accept;
     ip6 daddr @clients6 goto to_client
 
 chain from_client
-    # Most packets end here. A plain header has no source routing, and what is established is not invalid.
-    meta nfproto ipv4 ct state established ct mark & $generations == @generation ip hdrlength 5 goto allow_packet
-    meta nfproto ipv6 ct state established ct mark & $generations == @generation ip6 nexthdr $plain goto allow_packet
     # An invalid packet would leave with its private address, past the host's NAT.
     ct state invalid goto deny
     # Options may hold a source route. nft finds only one of which no hop is gone (ipv4_find_option in nft_exthdr.c
@@ -88,13 +96,11 @@ chain to_gateway
     goto deny
 
 chain to_client
-    # Most packets end here. A plain header has no source routing, and what is established is not invalid.
-    meta nfproto ipv4 ct state established ct mark & $generations == @generation ip hdrlength 5 goto allow_packet
-    meta nfproto ipv6 ct state established ct mark & $generations == @generation ip6 nexthdr $plain goto allow_packet
     ct state invalid goto deny
     ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
     ct state related meta l4proto { 1, 58 } goto related
+    ct direction reply ct state established ct mark & $generations == @generation goto answered
     ct state established ct mark & $generations == @generation goto allow_packet
     ct direction reply ct state established ip daddr vmap @in4
     ct direction reply ct state established ip6 daddr vmap @in6
@@ -137,12 +143,16 @@ chain related
     goto deny
 
 chain allow
-    ct mark set ct mark & $other_ct_marks | $generation
+    ct mark set ct mark & $undecided | $generation
+    goto allow_packet
+
+chain answered
+    ct mark set ct mark | $answered_bit
     goto allow_packet
 
 chain allow_packet
     # What ends by itself (policy/extra.py): this packet is allowed, and the flow's next one is asked about again.
-    meta mark set meta mark | $bit accept
+    $authorise
 
 chain deny
     enforce,log| jump log_deny
@@ -160,10 +170,12 @@ chain spoofed
     enforce| counter drop
     observe| accept
 
-chain forward: type filter hook forward priority filter; policy accept;
+chain forward: type filter hook forward priority 1000; policy accept;
     # Few rules for what is authorised: every packet of every flow comes by here.
     meta mark & $bit == 0 jump unmarked
     tcp flags & (syn|rst) == syn jump clamp
+    # `ct state new` alone matches each retransmission and each datagram before the first reply.
+    log| ct state new ct status ! confirmed jump opened
 
 chain unmarked
     enforce| iifname $interface drop
@@ -176,12 +188,10 @@ chain clamp
     oifname $interface tcp option maxseg size set rt mtu
     iifname $interface tcp option maxseg size set rt mtu
 
-chain log_forward: type filter hook forward priority 1000; policy accept;
-    ct state established accept
-    # `ct state new` alone matches each retransmission and each datagram before the first reply.
-    log| iifname $interface ct state new ct status ! confirmed goto log_open
-    log| oifname $interface ct state new ct status ! confirmed goto log_open
-    accept
+chain opened
+    iifname $interface goto log_open
+    oifname $interface goto log_open
+    return
 
 chain log_open
     log| meta mark & $bit != 0 goto log_forwarded
@@ -278,10 +288,15 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
     words = {
         "interface": f'"{config.interface.name}"',
         "bit": f"0x{config.routing.mark:08x}",
+        "authorise": f"meta mark set meta mark | 0x{config.routing.mark:08x} accept",
         "others": f"0x{ALL_BITS & ~config.routing.mark:08x}",
         "generations": f"0x{GENERATION_MASK:08x}",
-        "other_ct_marks": f"0x{ALL_BITS & ~GENERATION_MASK:08x}",
+        "decided": f"0x{DECIDED_MASK:08x}",
+        "undecided": f"0x{ALL_BITS & ~DECIDED_MASK:08x}",
+        "answered_bit": f"0x{ANSWERED:08x}",
+        "answered": ANSWERED_WORD,
         "generation": GENERATION_WORD,
+        "in_force": IN_FORCE_WORD,
         "forwarded": f"0x{RECORDED_FORWARDED:08x}",
         "delivered": f"0x{RECORDED_DELIVERED:08x}",
         "plain": PLAIN_NEXT_HEADERS,

@@ -183,7 +183,8 @@ def test_a_set_of_a_type_that_is_not_ours_has_no_elements() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "expected"), [(["05000000"], 5), (["05000000", "06000000"], 0), ([], 0), (["05000001"], 0)]
+    ("marks", "expected"),
+    [(["0a000000"], 5), (["0a000000", "0c000000"], 0), ([], 0), (["0b000000"], 0), (["0a000001"], 0)],
 )
 def test_the_generation_in_force_is_the_one_mark_of_its_set(marks: list[str], expected: int) -> None:
     # In the order of this machine's bytes.

@@ -116,7 +116,7 @@ def test_an_element_is_all_that_changes_with_a_client() -> None:
 
 
 def test_what_is_touched_is_what_a_change_adds_changes_or_removes() -> None:
-    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 9)
     steps = transactions(after, before)
     named = {line.split()[4] for line in lines(steps)} | {change.name for change in changes(steps)}
     assert plan.touched(after, before, NOW) == named
@@ -173,28 +173,42 @@ def numbered(found: Ruleset, generation: int) -> Ruleset:
 
 
 def test_a_change_takes_the_generation_out_of_force_with_the_switch_and_brings_the_next_one_last() -> None:
-    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
-    *first, switched, removed, opened = transactions(after, before)
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 9)
+    *first, withdrawn, switched, removed, opened = transactions(after, before)
     assert GENERATION_SET not in {change.name for change in changes(first)}
+    accepting = [line for line in lines([withdrawn]) if "ct mark &" in line]
+    assert accepting
+    assert all("== 0x00000001" in line for line in accepting)
+    assert not any("0x00000001" in line for line in lines([removed]))
     assert [change.action for change in changes([switched]) if change.name == GENERATION_SET] == [Action.FLUSH]
-    assert any("ct mark set" in line and "0x08000000" in line for line in lines([removed]))
-    mark = ((8 << 24, 8 << 24),)
+    assert any("ct mark set" in line and "0x12000000" in line for line in lines([removed]))
+    mark = ((9 << 25, 9 << 25),)
     assert changes([opened]) == [ElementChange(Action.ADD, GENERATION_SET, ("mark",), (mark,), interval=False)]
 
 
 def test_nothing_is_marked_with_a_generation_before_its_rules_are_in_force() -> None:
-    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 9)
     without = replace(before, chains={name: chain for name, chain in before.chains.items() if name != "allow"})
     *others, _, _ = transactions(after, without)
-    assert not [line for line in lines(others) if "0x08000000" in line]
+    assert not [line for line in lines(others) if "0x12000000" in line]
+
+
+def test_a_change_that_keeps_the_generation_leaves_it_in_force() -> None:
+    before = numbered(ruleset("10.20.0.1/32"), 9)
+    chain = before.chains["prerouting"]
+    changed = {**before.chains, "prerouting": Chain.of(*chain.rules, "accept", hook=chain.hook)}
+    found = lines(transactions(replace(before, chains=changed, generation=0), before))
+    assert any("ct mark & 0x3e000000 == 0x12000000" in line for line in found)
+    assert not any("0x00000001" in line for line in found)
 
 
 def test_a_new_table_has_its_generation_when_all_stands() -> None:
     wanted = numbered(ruleset("10.20.0.1/32"), 3)
     *before, last = transactions(wanted, None)
-    assert [change.elements for change in changes([last])] == [(((3 << 24, 3 << 24),),)]
-    assert not [line for line in lines(before) if "$generation" in line]
-    assert "add element inet wgd generation { 0x03000000 }" in whole_table(wanted, NOW).splitlines()
+    assert [change.elements for change in changes([last])] == [(((3 << 25, 3 << 25),),)]
+    assert not [line for line in lines(before) if "$" in line]
+    assert any("ct mark & 0x3e000000 == 0x06000000" in line for line in lines(before))
+    assert "add element inet wgd generation { 0x06000000 }" in whole_table(wanted, NOW).splitlines()
 
 
 def test_a_generation_that_is_not_the_wanted_one_is_a_difference() -> None:

@@ -71,17 +71,28 @@ def test_no_chain_is_empty_so_that_each_is_known_by_its_mark(mode: AuthzMode, *,
     assert all(chain.rules for chain in chains(server_config(mode=mode, logging=logging)).values())
 
 
-def test_the_mark_is_cleared_before_anything_else_and_no_other_bit_is_touched() -> None:
+def test_the_mark_is_cleared_before_anybody_is_asked_and_no_other_bit_is_touched() -> None:
     config = replace(server_config(), routing=Routing(mark=0x40))
     found = chains(config)
-    assert found["prerouting"].rules[0] == "meta mark set meta mark & 0xffffffbf"
+    asking = [rule for rule in found["prerouting"].rules if "$" not in rule]
+    assert asking[0] == "meta mark set meta mark & 0xffffffbf"
     assert found["allow_packet"].rules == ("meta mark set meta mark | 0x00000040 accept",)
 
 
-def test_the_mark_is_set_in_one_place_only() -> None:
-    assert [line for line in lines(chains(server_config(logging=True))) if "mark set meta mark |" in line] == [
-        "meta mark set meta mark | 0x10000000 accept"
-    ]
+def test_the_mark_is_set_only_for_what_is_established_in_the_generation_in_force_or_was_asked_about() -> None:
+    found = chains(server_config(logging=True))
+    marking = [line for line in lines(found) if "mark set meta mark |" in line]
+    assert [line for line in marking if "$" not in line] == ["meta mark set meta mark | 0x10000000 accept"]
+    assert all("ct state established ct mark" in line for line in marking if "$" in line)
+
+
+def test_no_established_packet_is_accepted_without_its_direction_being_looked_at() -> None:
+    """What a client sends comes from the interface; what is answered to one, from anywhere but another client."""
+    fast = [rule for rule in chains(server_config())["prerouting"].rules if "$" in rule]
+    from_clients = [rule for rule in fast if 'iifname "wgd0"' in rule and "ct mark & 0x3e000000 == $in_force" in rule]
+    answers = [rule for rule in fast if "ct direction reply" in rule and "ct mark & 0x3f000000 == $answered" in rule]
+    assert sorted(from_clients + answers) == sorted(fast)
+    assert len(from_clients) == len(answers) == 2
 
 
 @MODES
