@@ -130,7 +130,7 @@ class Container(Machine):
             *(*BOUND, *self._network.enter, "sh", "-c", START, "sh"),
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={self.root}"),
             *(f"--machine={self._hostname}", "--private-network", "--boot", "--capability=all", "--console=pipe"),
-            *(f"--bind={self._tun}:/dev/net/tun", SYSTEM_CALLS, "--resolv-conf=off", *self._options),
+            *(f"--bind={self._tun}:/dev/net/tun", SYSTEM_CALLS, "--resolv-conf=off", "--timezone=off", *self._options),
         ]
         environment = {
             **os.environ,
