@@ -286,12 +286,13 @@ class Record(Enum):
 
 @dataclass(frozen=True)
 class Logging:
-    """Where events go. `nflog_group` is used for IPv4, the next one for IPv6."""
+    """Where events go. `nflog_group` is used for IPv4, the next one for IPv6; `journal`: to the journal too."""
 
     enabled: bool = False
     path: str = "/var/log/wgd/events.jsonl"
     nflog_group: int = 100
     record: Record = Record.FLOWS
+    journal: bool = False
 
     @property
     def flows(self) -> bool:

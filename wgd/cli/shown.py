@@ -106,6 +106,7 @@ def _event_log(event_log: Mapping[str, Any] | None, paint: Painter) -> Iterator[
         ("undecoded", "messages were not understood"),
         ("unresolved", "events are of a policy whose names were not known"),
         ("overruns", "times the kernel's queue was full"),
+        ("unsent", "lines of the file are not in the journal"),
     ):
         if event_log[name]:
             yield "", paint(f"{event_log[name]} {what}", YELLOW)

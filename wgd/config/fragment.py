@@ -13,7 +13,6 @@ from wgd.config.text import SourceFile, read
 from wgd.config.tree import Tree
 from wgd.config.values import (
     boolean,
-    false_only,
     file_path,
     integer,
     interface_name,
@@ -37,7 +36,7 @@ _SECTIONS = {
             "path": file_path,
             "nflog_group": integer(1, 65534),
             "record": only("flows", "packets"),
-            "journal": false_only,
+            "journal": boolean,
         }
     ),
     "routing": Section({"table": routing_table, "mark": routing_mark, "priority": integer(1, LARGEST_PRIORITY)}),

@@ -46,7 +46,8 @@ type Dropped (
   spoofed: int
 )
 
-# The event log since the daemon's start. `lost` are events that gave no line; `refused` is why the file takes none now.
+# The event log since the daemon's start. `lost` are events that gave no line; `unsent` lines are not
+# in the journal, which should have them too; `refused` is why the file takes none now.
 type EventLog (
   path: string,
   events: int,
@@ -54,6 +55,7 @@ type EventLog (
   undecoded: int,
   unresolved: int,
   overruns: int,
+  unsent: int,
   refused: ?string
 )
 

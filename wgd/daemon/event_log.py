@@ -1,5 +1,7 @@
 """The recorder's pen: lines go into the file, and what does not is counted and said there later.
 
+The journal, where it is asked for, is sent what stands in the file.
+
 What lines mean is committed to the tally before they are written and after: a successor of a recorder that was killed
 in between looks into the file for how far it came (`recover`).
 """
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from wgd.daemon.journal_copy import JournalCopy
 from wgd.daemon.tally import REASONS, Cell, Count, Part, cell
 from wgd.errors import HostError
 from wgd.events.lines import lost_line, time_text
@@ -45,6 +48,7 @@ class EventLog:
         self._report = report
         self._file: LogFile | None = None
         self._refused = False
+        self._journal: JournalCopy | None = None
 
     def open(self, path: Path) -> None:
         """Write to this path from now on, opened anew; raise HostError when that fails, and try again at each write."""
@@ -54,6 +58,12 @@ class EventLog:
         finally:
             if before is not None:
                 before.close()
+
+    def copy_to(self, journal: JournalCopy | None) -> None:
+        """Send what stands in the file to the journal too from now on; None: no longer."""
+        before, self._journal = self._journal, journal
+        if before is not None:
+            before.close()
 
     @property
     def is_behind(self) -> bool:
@@ -73,6 +83,8 @@ class EventLog:
             return True
         appended = self._append(data, change)
         missing = appended.rest.splitlines(keepends=True)
+        if self._journal is not None:
+            self._part.numbers[Cell.UNSENT] += self._journal.send(data[: len(data) - len(appended.rest)])
         full = appended.error is not None and is_full(appended.error)
         self._end(change, missing, "disk_full" if full else "overrun")
         if (appended.error is not None) != self._refused:

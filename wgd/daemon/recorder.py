@@ -16,6 +16,7 @@ JSON objects:
                                           many it had only counted; what is missing of them is lost for that reason
     {"id": 5, "do": "close"}              with a descriptor from which conntrack's messages about flows are read that
                                           are closed in the log, and of whose end the kernel will not tell
+    {"id": 6, "do": "journal"}            with a socket: send it what goes into the file; without: no longer
     {"id": N, "error": null or text}      the answer
     {"refused": text or null}             unasked: the file takes no lines, or does again
     {"unrestricted": true}                unasked: there is no Landlock, so it could open whatever its user may
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wgd.daemon.event_log import Change, EventLog, recover
+from wgd.daemon.journal_copy import JournalCopy
 from wgd.daemon.sources import SOURCES, Handed, Kind, Source
 from wgd.daemon.tally import FLOW_ENDS, Cell, Count, Tally, accounted, cell
 from wgd.errors import HostError, WgdError
@@ -229,6 +231,8 @@ class Recorder:
             self._start_reading()
         elif request["do"] == "names":
             self._book.add(Names.from_json(read_all(descriptors[0])), request["since"])
+        elif request["do"] == "journal":
+            self._log.copy_to(JournalCopy(socket.socket(fileno=descriptors[0])) if descriptors else None)
         else:
             self._close_flows(read_all(descriptors[0]))
 

@@ -22,6 +22,7 @@ from wgd.daemon.tally import Counters, Tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
 from wgd.events.names_book import KEPT
+from wgd.host.journal import JournalSocket
 from wgd.kernel.nft_counters import Logged
 from wgd.policy.names import Names
 
@@ -59,6 +60,7 @@ class Recording:
         self._unanswered: dict[int, str] = {}
         self._unrestricted = False
         self._reason = "restart"
+        self._journal: JournalSocket | None = None
 
     def start(self) -> None:
         """Start the recorder and wait until its file is open; raise HostError, with nothing left behind, if not."""
@@ -107,6 +109,16 @@ class Recording:
             self.reopen()
             raise HostError("logging.path", error)
         self._path = path
+
+    def copy_to_journal(self, *, wanted: bool) -> None:
+        """Have the recorder send what goes into the file to the journal too, or no longer; raise HostError."""
+        if wanted and self._journal is None:
+            self._journal = JournalSocket()
+            self._tell("journal", self._journal.fileno())
+        elif not wanted and self._journal is not None:
+            self._journal.close()
+            self._journal = None
+            self._tell("journal")
 
     def settle(self) -> Counters:
         """Wait until everything that the kernel has logged is in the file, and return the counts."""
@@ -164,6 +176,8 @@ class Recording:
         if self._process is not None and self._process.is_shut_out():
             log.warning("event log: %s is another directory now; starting another recorder", self._path.parent)
             self._go_to(self._path)
+        if self._journal is not None and self._journal.is_stale():
+            self._connect_to_journal_anew()
         if self._process is None:
             self._replace("it has ended")
         if self._process is None:
@@ -182,6 +196,8 @@ class Recording:
             return
         self._end()
         self._epoll.close()
+        if self._journal is not None:
+            self._journal.close()
         for handed in self._handed:
             handed.socket.close()
         for descriptor in (*(descriptor for descriptor, _ in self._names.values()), self._tally_descriptor):
@@ -210,6 +226,8 @@ class Recording:
         self._epoll.register(self._process, select.EPOLLIN)
         for descriptor, since in self._names.values():
             self._process.send({"id": next(self._ids), "do": "names", "since": since}, descriptor)
+        if self._journal is not None:
+            self._process.send({"id": next(self._ids), "do": "journal"}, self._journal.fileno())
         opening = next(self._ids)
         self._process.send({"id": opening, "do": "open", "path": str(self._path), "must": must})
         for identity, line in self._unanswered.items():
@@ -255,6 +273,18 @@ class Recording:
         if self._process is not None and not self._process.end(STOP_SECONDS):
             log.error("the recorder did not end by itself: the last events may be missing")
         self._process = None
+
+    def _connect_to_journal_anew(self) -> None:
+        try:
+            journal = JournalSocket()
+        except HostError as error:
+            # Its socket is just being made; the next check tries again.
+            log.info("%s", error)
+            return
+        if self._journal is not None:
+            self._journal.close()
+        self._journal = journal
+        self._tell("journal", journal.fileno())
 
     def _discard(self) -> None:
         if self._process is not None:

@@ -16,7 +16,7 @@ from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.store import Store
 from wgd.daemon.tally import Tally, open_tally
-from wgd.errors import KernelError, WgdError
+from wgd.errors import HostError, KernelError, WgdError
 from wgd.kernel.conntrack import end_recorded_flows, release_recorded_flows
 from wgd.kernel.flow_ends import open_flow_ends
 from wgd.kernel.nflog import adopt_netfilter, open_nflog
@@ -86,6 +86,8 @@ class Recordings:
         recording.names(names(config, policy_digest(config)))
         handed, _ = ((), ()) if new.nflog_group == before.nflog_group else open_sources(group_openers(new), self._store)
         try:
+            if new.journal:
+                recording.copy_to_journal(wanted=True)
             if before.path != new.path:
                 recording.move(Path(new.path))
             try:
@@ -97,7 +99,9 @@ class Recordings:
         except WgdError:
             for each in handed:
                 each.socket.close()
+            recording.copy_to_journal(wanted=before.journal)
             raise
+        recording.copy_to_journal(wanted=new.journal)
         if handed:
             recording.rebind(handed)
             self._store.remove(group_openers(before))
@@ -189,6 +193,11 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
         forget_counts()
         raise
     recording = Recording(tally, handed, path, names(config, policy_digest(config)))
+    try:
+        recording.copy_to_journal(wanted=config.logging.journal)
+    except HostError:
+        recording.stop()
+        raise
     lost = recording.accounting.begin(logged, anew)
     if lost:
         log.warning("%s events were logged while nobody read them: they are lost", lost)

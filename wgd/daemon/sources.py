@@ -8,8 +8,7 @@ source takes four steps:
 3. a line in `SOURCES`, which makes the source with that decoder: a `Source`, or one that reads in another way;
 4. the socket itself, opened, bound and configured by the daemon in `recordings.start_recording`.
 
-The recorder reads every source in turn, writes what its decoder gives, and counts it. What the recorder should write
-to instead of read (a journal) is handed over in the same way and taken in `recorder.main` by its kind.
+The recorder reads every source in turn, writes what its decoder gives, and counts it.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class Cell(IntEnum):
     DEVICE = 32
     INODE = 33
     OFFSET = 34
+    UNSENT = 35
 
 
 class Counters(NamedTuple):
@@ -65,7 +66,7 @@ class Counters(NamedTuple):
 
     `events` are lines of packets and flows in the file; `lost` are events that gave none; `undecoded` are messages that
     were not understood; `unresolved` are lines of a policy whose names were not known; `overruns` counts how often the
-    kernel's queue was full.
+    kernel's queue was full; `unsent` lines of the file are not in the journal, which should have them too.
     """
 
     events: int
@@ -73,6 +74,7 @@ class Counters(NamedTuple):
     undecoded: int
     unresolved: int
     overruns: int
+    unsent: int
 
 
 _MAGIC = 0x7764_6774_616C_0002
@@ -161,9 +163,8 @@ class Tally:
             sum(numbers[cell(source, count)] for source in range(MAX_SOURCES))
             for count in (Count.EVENTS, Count.LOST, Count.UNDECODED)
         )
-        return Counters(
-            events, lost + numbers[Cell.RATE_LIMITED], undecoded, numbers[Cell.UNRESOLVED], numbers[Cell.OVERRUNS]
-        )
+        others = (numbers[place] for place in (Cell.UNRESOLVED, Cell.OVERRUNS, Cell.UNSENT))
+        return Counters(events, lost + numbers[Cell.RATE_LIMITED], undecoded, *others)
 
 
 def accounted(numbers: Sequence[int], source: int) -> int:

@@ -20,7 +20,7 @@ PEER = {
 }
 SILENT = PEER | {"name": "bob", "endpoint": None, "last_handshake": None, "live": False, "rx_bytes": 0, "tx_bytes": 0}
 LOG = {
-    "path": "/log", "events": 9, "lost": 0, "undecoded": 0, "unresolved": 0, "overruns": 0, "refused": None
+    "path": "/log", "events": 9, "lost": 0, "undecoded": 0, "unresolved": 0, "overruns": 0, "unsent": 0, "refused": None
 }  # fmt: skip
 
 
@@ -85,6 +85,7 @@ class TestStatus:
             ({"authz_mode": "observe"}, "mode: observe: nothing is dropped"),
             ({"event_log": LOG | {"lost": 3}}, "event log: /log: 9 events, 3 lost"),
             ({"event_log": LOG | {"overruns": 2}}, "2 times the kernel's queue was full"),
+            ({"event_log": LOG | {"unsent": 2}}, "2 lines of the file are not in the journal"),
             ({"event_log": LOG | {"refused": "no space"}}, "no space"),
             ({"drift_restored": 2, "drift_failed": 1}, "drift: 2 changes of others put back, 1 times it could not be"),
             ({"confirm_seconds": 12}, "reload: goes back in 12 s unless confirmed"),

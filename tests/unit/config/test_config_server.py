@@ -148,7 +148,7 @@ def test_sections_with_nothing_in_them_are_empty() -> None:
     [
         ("enroll: {endpoint: gw:1}", "5: enroll: is not supported yet: remove it"),
         ("logging:\n  record: packets", "6: logging.record: packets is not supported yet: write flows"),
-        ("logging:\n  journal: true", "6: logging.journal: is not supported yet: remove it or set it to false"),
+        ("logging:\n  journal: both", "6: logging.journal: must be true or false, not 'both'"),
     ],
 )
 def test_what_is_known_and_not_done_yet_is_refused(lines: str, expected: str) -> None:

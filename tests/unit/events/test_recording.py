@@ -78,7 +78,7 @@ def test_messages_of_both_groups_become_lines_and_counts(bench: Bench) -> None:
     bench.kernel[0].send(numbered([ONE, ONE]) + DONE)
     bench.kernel[1].send(numbered([ONE]) + DONE)
     counters = bench.recording.settle()
-    assert counters == (3, 0, 0, 0, 0)
+    assert counters == (3, 0, 0, 0, 0, 0)
     assert [entry["client"] for entry in checked(bench.path.read_bytes())] == ["alice"] * 3
 
 
@@ -102,7 +102,7 @@ def test_a_killed_recorder_is_replaced_on_the_same_sockets(bench: Bench) -> None
     kill(bench.recording)
     bench.kernel[0].send(message(**ONE, sequence=1))
     bench.recording.handle()
-    assert bench.recording.settle() == (2, 0, 0, 0, 0)
+    assert bench.recording.settle() == (2, 0, 0, 0, 0, 0)
     assert bench.events() == ["open", "open"]
 
 
@@ -112,7 +112,7 @@ def test_what_a_killed_recorder_had_read_and_not_written_is_counted(bench: Bench
     kill(bench.recording)
     bench.kernel[0].send(message(**ONE, sequence=4))
     bench.recording.handle()
-    assert bench.recording.settle() == (2, 3, 0, 0, 0)
+    assert bench.recording.settle() == (2, 3, 0, 0, 0, 0)
     entries = checked(bench.path.read_bytes())
     assert [(entry["event"], entry.get("count"), entry.get("reason")) for entry in entries] == [
         ("open", None, None),
@@ -270,7 +270,7 @@ def test_a_move_to_another_directory_loses_nothing(bench: Bench, tmp_path: Path)
     first = bench.recording.pid
     bench.recording.move(elsewhere)
     bench.kernel[0].send(message(**ONE, sequence=1))
-    assert bench.recording.settle() == (2, 0, 0, 0, 0)
+    assert bench.recording.settle() == (2, 0, 0, 0, 0, 0)
     assert bench.recording.pid != first
     assert bench.events() + [entry["event"] for entry in checked(elsewhere.read_bytes())] == ["started", "open", "open"]
 
@@ -280,7 +280,7 @@ def test_a_move_that_is_refused_loses_nothing_either(bench: Bench, tmp_path: Pat
     with pytest.raises(HostError, match="none does not exist"):
         bench.recording.move(tmp_path / "none" / "events.jsonl")
     bench.kernel[0].send(message(**ONE, sequence=1))
-    assert bench.recording.settle() == (2, 0, 0, 0, 0)
+    assert bench.recording.settle() == (2, 0, 0, 0, 0, 0)
     assert bench.events() == ["open", "open"]
 
 
