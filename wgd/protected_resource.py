@@ -329,8 +329,8 @@ async def run(listener: socket.socket, limits: Limits) -> None:
     _log.info("stopped")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return 0 when it was told to stop, 1 when it could not serve (argparse exits 2 itself)."""
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="wgd-protected-resource",
         description="A minimal HTTP service that shows whether a path works, and from which address.",
@@ -345,7 +345,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where to listen (default: %(default)s)",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return 0 when it was told to stop, 1 when it could not serve (argparse exits 2 itself)."""
+    options = arguments().parse_args(argv)
     log.set_up()
     try:
         limits = Limits(connections=allow_open_files(Limits.connections))
