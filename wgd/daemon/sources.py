@@ -123,12 +123,12 @@ class FlowEnds(Source):
 
     def _take(self, buffer: bytearray) -> int:
         """Read what is there, as far as it fits, and return how many bytes it takes."""
-        size = 0
-        taken = self._tally.taken
+        size, last = 0, min(len(buffer) - flow_ends.RECEIVE_BYTES, ENDS_BYTES)
+        taken, receive = self._tally.taken, self.socket.recv_into
         with memoryview(buffer) as view:
-            while size + flow_ends.RECEIVE_BYTES <= len(view) and size < ENDS_BYTES:
+            while size <= last:
                 try:
-                    length = self.socket.recv_into(view[size : size + flow_ends.RECEIVE_BYTES])
+                    length = receive(view[size:])
                 except BlockingIOError:
                     break
                 except OSError as error:

@@ -32,26 +32,26 @@ class FlowDecoder:
         self.next_sequence = next_sequence
         self._resolver = FlowResolver(book)
         self._layouts: dict[int, tuple[FlowLayout, ...]] = {}
-        self._second = -1
-        self._second_text = ""
-        self._undecoded = self._unresolved = 0
+        self._undecoded = 0
 
     def decode(self, buffer: bytes | bytearray, size: int, now: int) -> Batch:
         """Return the lines of the messages in the first `size` bytes; `now` is their reception, in ns of the epoch.
 
         The kernel says itself when a flow ended; `now` stands in for what it does not say.
         """
-        self._undecoded = self._unresolved = 0
+        self._undecoded = 0
         self._resolver.refresh()
         texts = self._texts(buffer, size, now)
-        return Batch("".join(texts).encode(), len(texts), 0, self._undecoded, self._unresolved)
+        unresolved = 0 if self._resolver.era(now).names else len(texts)
+        return Batch("".join(texts).encode(), len(texts), 0, self._undecoded, unresolved)
 
     def _texts(self, buffer: bytes | bytearray, size: int, now: int) -> list[str]:
-        # Each name that the loop looks up is a local one.
+        # Each name that the loop looks up is a local one, and nothing is called for what is known.
         texts: list[str] = []
         layouts, known_parts, number_of = self._layouts, self._resolver.known_parts, int.from_bytes
         era = self._resolver.era(now)
         begin, end, _ = era
+        last_second, second_text = -1, ""
         offset = 0
         while size - offset >= MESSAGE_HEADER.size:
             (length,) = _LENGTH.unpack_from(buffer, offset)
@@ -60,11 +60,13 @@ class FlowDecoder:
             bits = number_of(buffer[offset : offset + length], "big")
             for unpack, mask, expected, protocol, has_ports in layouts.get(length, ()):
                 if bits & mask == expected:
-                    source, first, destination, second, *counts, start, stop, mark = unpack(buffer, offset)
-                    what = (protocol, source, destination, second, None, mark & RECORDED_MASK)
+                    source, first, destination, port, tx, tx_bytes, rx, rx_bytes, start, stop, mark = unpack(
+                        buffer, offset
+                    )
+                    what = (source, destination, mark & RECORDED_MASK, protocol, port, None)
                     if not has_ports:
                         icmp_type = None if first == b"" else first
-                        what = (protocol, source, destination, None, icmp_type, mark & RECORDED_MASK)
+                        what = (source, destination, mark & RECORDED_MASK, protocol, None, icmp_type)
                         first = ""
                     break
             else:
@@ -75,16 +77,18 @@ class FlowDecoder:
             if not begin <= start < end:
                 era = self._resolver.era(start)
                 begin, end, _ = era
-            key = (begin, *what)
+            key = (begin, what)
             before, after, _, client_began = known_parts.get(key) or self._resolver.parts(era, key)
-            sent, sent_bytes, received, received_bytes = counts if client_began else (*counts[2:], *counts[:2])
+            if not client_began:
+                tx, tx_bytes, rx, rx_bytes = rx, rx_bytes, tx, tx_bytes
+            second, rest = divmod(stop, _NANOSECONDS)
+            if second != last_second:
+                last_second, second_text = second, f'{{"ts":"{lines.second_text(second)}'
             texts.append(
-                f'{self._time(stop)}{before}{first}{after},"tx_packets":{sent},"tx_bytes":'
-                f'{sent_bytes},"rx_packets":{received},"rx_bytes":{received_bytes},"duration_ms":'
-                f"{max(0, stop - start) // _MILLISECOND}}}\n"
+                f'{second_text}.{rest // 1000:06d}Z"{before}{first}{after},"tx_packets":{tx},"tx_bytes":{tx_bytes}'
+                f',"rx_packets":{rx},"rx_bytes":{rx_bytes}'
+                f',"duration_ms":{(stop - start) // _MILLISECOND if stop > start else 0}}}\n'
             )
-            if not era.names:
-                self._unresolved += 1
         if offset < size:
             self._undecoded += 1
         return texts
@@ -97,24 +101,16 @@ class FlowDecoder:
             return
         self._learn(message)
         era = self._resolver.era(now if flow.start is None else flow.start)
-        key = (
-            era.begin,
-            flow.protocol,
-            flow.source,
-            flow.destination,
-            flow.destination_port,
-            flow.icmp_type,
-            flow.mark & RECORDED_MASK,
-        )
+        recorded = flow.mark & RECORDED_MASK
+        what = (flow.source, flow.destination, recorded, flow.protocol, flow.destination_port, flow.icmp_type)
+        key = (era.begin, what)
         parts = self._resolver.known_parts.get(key) or self._resolver.parts(era, key)
-        if not era.names:
-            self._unresolved += 1
         source_port = flow.source_port if parts.has_source_port else ""
         stop = now if flow.stop is None else flow.stop
         counts = _counts_text(flow, client_began=parts.client_began)
         duration = "" if flow.start is None else f',"duration_ms":{max(0, stop - flow.start) // _MILLISECOND}'
         texts.append(
-            f"{self._time(stop)}{parts.before_source_port}{source_port}{parts.after_source_port}{counts}{duration}}}\n"
+            f"{lines.time_text(stop)}{parts.before_source_port}{source_port}{parts.after_source_port}{counts}{duration}}}\n"
         )
 
     def _learn(self, message: bytes) -> None:
@@ -124,14 +120,6 @@ class FlowDecoder:
             if len(self._layouts) >= MAX_LENGTHS:
                 self._layouts.clear()
             self._layouts[len(message)] = (layout, *known[: MAX_LAYOUTS - 1])
-
-    def _time(self, nanoseconds: int) -> str:
-        """Return how a line of this time since the epoch begins."""
-        second, rest = divmod(nanoseconds, _NANOSECONDS)
-        if second != self._second:
-            self._second = second
-            self._second_text = f'{{"ts":"{lines.second_text(second)}'
-        return f'{self._second_text}.{rest // 1000:06d}Z"'
 
 
 def _counts_text(flow: EndedFlow, *, client_began: bool) -> str:

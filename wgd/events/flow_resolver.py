@@ -20,8 +20,8 @@ MAX_PARTS = 1 << 15
 NEVER = 1 << 64
 NANOSECONDS = 1_000_000_000
 
-FlowKey = tuple[int, int, bytes, bytes, int | None, int | None, int]
-"""Begin of the era, protocol, source, destination, destination port, ICMP type, RECORDED_… of the mark."""
+FlowKey = tuple[int, tuple[bytes, bytes, int, int, int | None, int | None]]
+"""Begin of the era; source, destination, RECORDED_… of the mark, protocol, destination port, ICMP type."""
 
 
 class Era(NamedTuple):
@@ -65,7 +65,7 @@ class FlowResolver:
 
     def parts(self, era: Era, key: FlowKey) -> FlowParts:
         """Return the parts of the line of a flow that began in `era`, and keep them in `known_parts`."""
-        _, protocol, source, destination, port, icmp_type, recorded = key
+        _, (source, destination, recorded, protocol, port, icmp_type) = key
         packet = Packet(source, destination, protocol, None, port, icmp_type, 0)
         delivered = recorded == RECORDED_DELIVERED
         found = [_resolved(names, packet, era.begin / NANOSECONDS, delivered=delivered) for names in era.names]
