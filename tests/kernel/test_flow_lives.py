@@ -55,6 +55,18 @@ def test_a_stop_closes_it_and_a_start_opens_it_again(world):
     assert world.gateway("sysctl", *SETTINGS) != before
 
 
+def test_taking_down_what_a_daemon_left_up_closes_it(world):
+    with udp(world.alice, world.lan, World.LAN[0], PORT) as flow:
+        talk(flow)
+        world.event(event="open", dst_port=PORT)
+        world.daemon.end()
+        assert not lines_of(world, "close")
+        assert flow.passes()
+        world.gateway(PYTHON, "-m", "wgd.cli.server", "down", "--config", str(world.server_yaml))
+        (close,) = lines_of(world, "close", dst_port=PORT)
+        assert (close["tx_packets"], close["rx_packets"], close["rule"]) == (3, 2, "out[0]")
+
+
 def test_what_conntrack_was_told_is_taken_back(world):
     world.daemon.end()
     assert world.gateway("sysctl", "-n", *SETTINGS).split() == ["1", "1", "2"]

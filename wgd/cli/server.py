@@ -79,6 +79,7 @@ def arguments() -> argparse.ArgumentParser:
         for name, text, example in (
             ("run", "run the gateway in the foreground", "wgd-server run --config configs/server.yaml"),
             ("check", "check the config and its policy tests, and print every problem", "wgd-server check"),
+            ("down", "take down what a `run --leave-up` has left standing", "wgd-server down"),
             ("events", EVENTS, "wgd-server events -f --client alice --verdict deny"),
         )
     }
@@ -92,7 +93,6 @@ def arguments() -> argparse.ArgumentParser:
         )
     common.add_leave_up(reading["run"])
     event_options.add_options(reading["events"])
-    common.subcommand(commands, "down", "take down what a `run --leave-up` has left standing", "wgd-server down")
     asking = {
         name: common.subcommand(commands, name, text, example)
         for name, text, example in (
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "run":
             return run(options.config, leave_up=options.leave_up)
         case "down":
-            return down()
+            return down(options.config)
         case _:
             return asked(parser, options)
 
@@ -216,11 +216,11 @@ def run(path: Path, *, leave_up: bool) -> Exit:
     return common.run(lambda: Server(Loader(path), leave_up=leave_up))
 
 
-def down() -> Exit:
+def down(path: Path) -> Exit:
     """Take down what an ended daemon has left standing."""
     from wgd.daemon.server import take_down  # noqa: PLC0415 - as in run
 
-    return common.down(take_down)
+    return common.down(lambda: take_down(Loader(path)))
 
 
 if __name__ == "__main__":

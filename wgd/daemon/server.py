@@ -19,7 +19,7 @@ from wgd.daemon.gateway import Gateway
 from wgd.daemon.listening import refuse_live
 from wgd.daemon.loop import Loop
 from wgd.daemon.neighbours import Neighbours
-from wgd.daemon.recordings import Recordings, forget_counts
+from wgd.daemon.recordings import Recordings
 from wgd.daemon.reload import Reload
 from wgd.daemon.service import Service
 from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
@@ -29,6 +29,7 @@ from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import Note
 from wgd.host.privileges import keep_privileges_from_children
 from wgd.kernel.monitor import Notice, Subject
+from wgd.kernel.nft_counters import read_logged
 from wgd.model import Address, ServerConfig
 from wgd.plan.gateway import ALL_PARTS, Desired, Difference, Part
 from wgd.plan.preview import Change
@@ -227,15 +228,25 @@ class Server:
         return f"{describe(desired.config)}, {live} live{neighbours}"
 
 
-def take_down() -> None:
-    """Take down what a run with `leave_up` has left standing.
+def take_down(load: Callable[[], ServerConfig]) -> None:
+    """Take down what a run with `leave_up` has left standing, and have the log of `load`'s config close its flows.
 
     Raise ConflictError while a daemon runs, and the first error after everything was tried.
     """
     refuse_live(CONTROL_SOCKET)
-    with closing(Gateway(NOTE)) as gateway:
-        gateway.stop()
-    forget_counts()
+    keep_privileges_from_children()
+    recordings = Recordings()
+    try:
+        if read_logged() is not None:
+            recordings.start(load())
+    except WgdError as error:
+        log.warning("the log does not tell of the flows that end now: %s", error)
+    try:
+        with closing(Gateway(NOTE)) as gateway:
+            gateway.stop()
+        recordings.end_flows()
+    finally:
+        recordings.stop()
 
 
 def describe(config: ServerConfig) -> str:
