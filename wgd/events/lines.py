@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from ipaddress import IPv6Address
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
 from wgd.events.packet import Packet
@@ -23,23 +24,18 @@ LAST_SECOND = 253_402_300_799
 # Control characters that JSON does not escape but that a terminal obeys, and the line ends of Unicode.
 _HOSTILE = re.compile("[\x7f-\x9f\u2028\u2029]")
 _IPV4_BYTES = 4
+_SOURCE_PORT = ',"src_port":'
 
+Parts = tuple[str, str]
+"""The text between the time and the source port, and that between the source port and what is counted.
 
-class PacketParts(NamedTuple):
-    """The text between the time and the source port, and that between the source port and the length.
-
-    `has_source_port` False: the text of both is one piece and no port goes between.
-    """
-
-    before_source_port: str
-    before_length: str
-    has_source_port: bool
+Where there are no ports, the text of both is one piece and nothing goes between."""
 
 
 class FlowParts(NamedTuple):
-    """The text between the time and the source port of a flow's line, and that between the port and the counts.
+    """The Parts of a flow's line, and whether a source port goes between.
 
-    `has_source_port` is as in PacketParts. `client_began`: the flow's source is the client.
+    `client_began`: the flow's source is the client.
     """
 
     before_source_port: str
@@ -59,6 +55,7 @@ def time_text(nanoseconds: int) -> str:
     return f'{{"ts":"{timestamp(nanoseconds)}"'
 
 
+@lru_cache(4)
 def second_text(second: int) -> str:
     """Return a second since the epoch as `YYYY-MM-DDTHH:MM:SS`; one that RFC 3339 cannot write becomes the last."""
     return datetime.fromtimestamp(min(second, LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -72,9 +69,7 @@ def timestamp(nanoseconds: int) -> str:
 
 def address_text(address: bytes) -> str:
     """Return 4 or 16 bytes of an address as text (RFC 5952)."""
-    if len(address) == _IPV4_BYTES:
-        return "{}.{}.{}.{}".format(*address)
-    return str(IPv6Address(address))
+    return inet_ntop(AF_INET if len(address) == _IPV4_BYTES else AF_INET6, address)
 
 
 def protocol_name(protocol: int) -> str:
@@ -98,36 +93,39 @@ def interfaces_text(incoming: str | None, outgoing: str | None) -> str:
     return text if outgoing is None else f'{text},"out_iface":{quoted(outgoing)}'
 
 
-def packet_parts(leading: str, packet: Packet, rule: str | None, interfaces: str) -> PacketParts:
-    """Return the parts of a packet's line; its source port and length are not looked at.
+def transport_text(protocol: int | None, icmp_type: int | None, rule: str | None) -> str:
+    """Return the members that follow the ports, as far as packets and flows have them in common."""
+    text = "" if protocol is None else f',"proto":"{protocol_name(protocol)}"'
+    if icmp_type is not None:
+        text += f',"icmp_type":{icmp_type}'
+    return text if rule is None else f'{text},"rule":{quoted(rule)}'
 
-    `leading` and `interfaces` are members as the functions above give them. A packet that shows its destination port
-    shows its source port too.
+
+def before_source_port(leading: str, source: str, *, has_ports: bool) -> str:
+    """Return a line from its first members, `leading`, up to where the source port stands; `source` is text."""
+    return f'{leading},"src_ip":"{source}"{_SOURCE_PORT if has_ports else ""}'
+
+
+def after_source_port(destination: str, port: int | None, following: str) -> str:
+    """Return a line from behind the source port, or where it would stand, up to the end of the members `following`.
+
+    `destination` is text. What shows its destination `port` shows its source port too.
     """
-    before, after = _ends(leading, packet, rule)
-    return PacketParts(before, f'{after}{interfaces},"length":', packet.destination_port is not None)
+    if port is None:
+        return f',"dst_ip":"{destination}"{following}'
+    return f',"dst_ip":"{destination}","dst_port":{port}{following}'
 
 
 def flow_parts(leading: str, packet: Packet, rule: str | None, *, client_began: bool) -> FlowParts:
-    """Return the parts of the line of a flow that began with this packet; what is said there holds here."""
-    before, after = _ends(leading, packet, rule)
-    return FlowParts(before, after, packet.destination_port is not None, client_began)
-
-
-def _ends(leading: str, packet: Packet, rule: str | None) -> tuple[str, str]:
-    """Return the members before the source port and after it, as far as packets and flows have them in common."""
-    before = f'{leading},"src_ip":"{address_text(packet.source)}"'
-    after = f',"dst_ip":"{address_text(packet.destination)}"'
-    if packet.destination_port is not None:
-        before += ',"src_port":'
-        after += f',"dst_port":{packet.destination_port}'
-    if packet.protocol is not None:
-        after += f',"proto":"{protocol_name(packet.protocol)}"'
-    if packet.icmp_type is not None:
-        after += f',"icmp_type":{packet.icmp_type}'
-    if rule is not None:
-        after += f',"rule":{quoted(rule)}'
-    return before, after
+    """Return the parts of the line of a flow that began with this packet; its source port is not looked at."""
+    has_ports = packet.destination_port is not None
+    following = transport_text(packet.protocol, packet.icmp_type, rule)
+    return FlowParts(
+        before_source_port(leading, address_text(packet.source), has_ports=has_ports),
+        after_source_port(address_text(packet.destination), packet.destination_port, following),
+        has_ports,
+        client_began,
+    )
 
 
 def lost_line(time: str, count: int, reason: str) -> str:

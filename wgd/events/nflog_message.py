@@ -44,13 +44,21 @@ class LoggedPacket(NamedTuple):
     payload: bytes | None
 
 
+class Attribute(NamedTuple):
+    """An attribute's type, and where in its message its value begins and ends."""
+
+    kind: int
+    start: int
+    end: int
+
+
 def align(length: int) -> int:
     """Round up to the 4 bytes to which netlink aligns messages and attributes."""
     return (length + 3) & ~3
 
 
-def attributes(message: bytes, start: int | None = None, end: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Yield type, start and end of each attribute's value in one whole message, or between two places in it.
+def attributes(message: bytes, start: int | None = None, end: int | None = None) -> Iterator[Attribute]:
+    """Yield the attributes of one whole message, or between two places in it.
 
     Raise ValueError when one is cut.
     """
@@ -60,7 +68,7 @@ def attributes(message: bytes, start: int | None = None, end: int | None = None)
         length, kind = ATTRIBUTE_HEADER.unpack_from(message, offset)
         if length < ATTRIBUTE_HEADER.size or offset + length > limit:
             raise ValueError("an attribute is longer than its message")
-        yield kind & TYPE_MASK, offset + ATTRIBUTE_HEADER.size, offset + length
+        yield Attribute(kind & TYPE_MASK, offset + ATTRIBUTE_HEADER.size, offset + length)
         offset += align(length)
 
 

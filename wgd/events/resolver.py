@@ -1,18 +1,24 @@
 """What the ruleset's log prefix, the interfaces and the addresses of a packet mean: event, verdict, client, rule.
 
-What was worked out once is kept, within bounds, so that the next packet of the same kind costs a lookup.
+What was worked out once is kept, within bounds, and by pieces: in a scan no packet is like another, but its client,
+its interfaces and its rule are those of the packets before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from wgd.events import lines
-from wgd.events.lines import PacketParts
+from wgd.events.lines import Parts
 from wgd.events.names_book import NamesBook
-from wgd.events.packet import Packet
-from wgd.policy.names import Client, Names
+from wgd.model import ICMP, ICMPV6
+from wgd.policy.names import Names
+from wgd.policy.rule_index import RuleIndex
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 VERDICTS = {
     b"open allow": ("open", "allow"),
@@ -25,9 +31,10 @@ VERDICTS = {
 """Event and verdict by how a log prefix of the ruleset begins (policy/skeleton.py); the policy's digest follows."""
 SPOOF = b"deny spoof"
 
-MAX_PARTS = 1 << 15
-"""How many lines' parts are kept, about 20 MB: beyond it, as in a port scan, all are forgotten at once."""
 MAX_CONTEXTS = 1 << 10
+MAX_INDEXES = 1 << 12
+"""How many of each are kept: beyond it all are forgotten at once."""
+ICMP_PROTOCOLS = frozenset({ICMP, ICMPV6})
 NANOSECONDS = 1_000_000_000
 INTERFACE_NANOSECONDS = 5 * NANOSECONDS
 """For how long an interface's name is believed; it may be renamed."""
@@ -50,15 +57,82 @@ class Context:
     to_gateway: bool
 
 
-PartsKey = tuple[Context, int | None, bytes, int | None, int | None]
-"""Context, protocol, source and destination address joined, destination port, ICMP type."""
+class _End(NamedTuple):
+    """What is known of an address on the client's side; `rules` is None where no rule is looked for.
+
+    `leading` are the first members of its lines, `before` is all that stands before the source port of its packets.
+    """
+
+    leading: str
+    before: str
+    address: str
+    rules: RuleIndex | None
+
+
+class Form:
+    """Renders the parts of lines whose packets have context, IP version and protocol in common.
+
+    `known` are the parts that were asked for, by addresses and place. `has_ports` and `has_type` say what the place is.
+    `half` is the length of an address.
+    """
+
+    __slots__ = ("_context", "_ends", "_half", "_protocol", "_resolver", "_tails", "has_ports", "has_type", "known")
+
+    def __init__(
+        self, resolver: Resolver, context: Context, protocol: int | None, half: int, *, has_ports: bool
+    ) -> None:
+        self.known: dict[tuple[bytes, int | None], Parts] = {}
+        self.has_ports = has_ports
+        self.has_type = protocol in ICMP_PROTOCOLS
+        self._resolver = resolver
+        self._context = context
+        self._protocol = protocol
+        self._half = half
+        self._ends: dict[bytes, _End] = {}
+        self._tails: dict[tuple[str | None, int | None], str] = {}
+
+    def parts(self, addresses: bytes, place: int | None) -> Parts:
+        """Return the parts of a packet's line.
+
+        `addresses` are source and destination joined. `place` is the destination port or the ICMP type, as the
+        protocol has it, None where the packet shows neither.
+        """
+        port, icmp_type = (place, None) if self.has_ports else (None, place)
+        source, destination = addresses[: self._half], addresses[self._half :]
+        if self._context.from_client:
+            _, before, _, rules = self._ends.get(source) or self._new_end(source)
+            rule = None if rules is None else rules.rule(destination, port)
+            destination_text = lines.address_text(destination)
+        else:
+            leading, _, destination_text, rules = self._ends.get(destination) or self._new_end(destination)
+            rule = None if rules is None else rules.rule(source, port)
+            before = lines.before_source_port(leading, lines.address_text(source), has_ports=self.has_ports)
+        tail = self._tails.get((rule, icmp_type)) or self._new_tail(rule, icmp_type)
+        return before, lines.after_source_port(destination_text, port, tail)
+
+    def _new_end(self, address: bytes) -> _End:
+        leading, rules = self._context.leading, None
+        names = self._context.names
+        client = names.client(address) if names is not None else None
+        if names is not None and client is not None:
+            leading += lines.client_text(client.public_key, client.name)
+            if self._context.allowed:
+                rules = self._resolver.rules(self._context, names, client.policy, 8 * self._half, self._protocol)
+        text = lines.address_text(address)
+        before = lines.before_source_port(leading, text, has_ports=self.has_ports)
+        end = self._ends[address] = _End(leading, before, text, rules)
+        return end
+
+    def _new_tail(self, rule: str | None, icmp_type: int | None) -> str:
+        transport = lines.transport_text(self._protocol, icmp_type, rule)
+        tail = self._tails[rule, icmp_type] = f'{transport}{self._context.interfaces},"length":'
+        return tail
 
 
 class Resolver:
     """Resolves against a NamesBook. `interface_name` gives the name of an index, None for one that is gone."""
 
     def __init__(self, book: NamesBook, interface_name: Callable[[int], str | None]) -> None:
-        self.known_parts: dict[PartsKey, PacketParts] = {}
         self._book = book
         self._generation = book.generation
         self._interface_name = interface_name
@@ -67,6 +141,7 @@ class Resolver:
         self._seconds = 0.0
         self._next_end = 0.0
         self._contexts: dict[tuple[bytes, str | None, str | None], Context] = {}
+        self._indexes: dict[_RulesKey, RuleIndex] = {}
 
     def refresh(self, now: int) -> bool:
         """Forget what may have changed at `now` (nanoseconds); True when contexts given out before are void."""
@@ -75,8 +150,8 @@ class Resolver:
         if self._generation != self._book.generation or self._seconds >= self._next_end:
             self._generation = self._book.generation
             self._next_end = self._book.next_end(self._seconds)
-            self._contexts.clear()
-            self.known_parts.clear()
+            for kept in (self._contexts, self._indexes):
+                kept.clear()
             void = True
         if not 0 <= now - self._asked < INTERFACE_NANOSECONDS:
             self._asked = now
@@ -92,18 +167,25 @@ class Resolver:
         if context is None:
             context = self._new_context(*key)
             if context is not None:
-                if len(self._contexts) >= MAX_CONTEXTS:
-                    self._contexts.clear()
-                self._contexts[key] = context
+                _keep(self._contexts, key, context, MAX_CONTEXTS)
         return context
 
-    def parts(self, key: PartsKey) -> PacketParts:
-        """Return the parts of a packet's line, and keep them in `known_parts`."""
-        parts = self._render(*key)
-        if len(self.known_parts) >= MAX_PARTS:
-            self.known_parts.clear()
-        self.known_parts[key] = parts
-        return parts
+    def rules(self, context: Context, names: Names, policy: int, bits: int, protocol: int | None) -> RuleIndex:
+        """Return the rules of a policy's clients for packets of a context, with addresses of `bits` bits."""
+        key = (context.to_gateway, context.from_client, names.digest, policy, bits, protocol)
+        index = self._indexes.get(key)
+        if index is None:
+            index = RuleIndex(
+                names,
+                policy,
+                bits,
+                protocol,
+                now=self._seconds,
+                to_gateway=context.to_gateway,
+                incoming=not context.from_client,
+            )
+            _keep(self._indexes, key, index, MAX_INDEXES)
+        return index
 
     def _new_context(self, prefix: bytes, incoming: str | None, outgoing: str | None) -> Context | None:
         start, _, digest = prefix.rpartition(b" ")
@@ -121,42 +203,20 @@ class Resolver:
             to_gateway=outgoing is None,
         )
 
-    def _render(
-        self, context: Context, protocol: int | None, addresses: bytes, port: int | None, icmp_type: int | None
-    ) -> PacketParts:
-        half = len(addresses) // 2
-        packet = Packet(addresses[:half], addresses[half:], protocol, None, port, icmp_type, 0)
-        client, rule = _client_and_rule(context, packet, self._seconds)
-        return lines.packet_parts(
-            context.leading if client is None else context.leading + lines.client_text(client.public_key, client.name),
-            packet,
-            rule,
-            context.interfaces,
-        )
-
     def _name(self, index: int | None) -> str | None:
         if index is None:
             return None
         if index not in self._interface_names:
-            if len(self._interface_names) >= MAX_CONTEXTS:
-                self._interface_names.clear()
-            self._interface_names[index] = self._interface_name(index)
+            _keep(self._interface_names, index, self._interface_name(index), MAX_CONTEXTS)
         return self._interface_names[index]
 
 
-def _client_and_rule(context: Context, packet: Packet, now: float) -> tuple[Client | None, str | None]:
-    names = context.names
-    if names is None:
-        return None, None
-    client = names.client(packet.source if context.from_client else packet.destination)
-    if client is None or not context.allowed:
-        return client, None
-    return client, names.rule(
-        client,
-        packet.destination if context.from_client else packet.source,
-        packet.protocol,
-        packet.destination_port,
-        to_gateway=context.to_gateway,
-        incoming=not context.from_client,
-        now=now,
-    )
+_RulesKey = tuple[bool, bool, str, int, int, int | None]
+
+
+def _keep(kept: dict[Key, Value], key: Key, value: Value, limit: int) -> Value:
+    """Keep a value, at most `limit` of its kind; return it."""
+    if len(kept) >= limit:
+        kept.clear()
+    kept[key] = value
+    return value

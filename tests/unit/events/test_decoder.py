@@ -30,6 +30,7 @@ from wgd.events import decoder as decoder_module
 from wgd.events import resolver as resolver_module
 from wgd.events.decoder import Batch, Decoder
 from wgd.events.names_book import NamesBook
+from wgd.events.resolver import Form
 from wgd.model import AllowRule, Policy, Rule
 from wgd.policy.names import Names, names
 
@@ -105,10 +106,10 @@ def test_the_second_message_of_a_kind_takes_the_short_way(monkeypatch: pytest.Mo
 
 def test_the_source_port_does_not_make_a_packet_new(monkeypatch: pytest.MonkeyPatch) -> None:
     made = decoder()
-    decode(numbered([{}]), made)
-    monkeypatch.setattr(made._resolver, "parts", None)
+    decode(numbered([{}, {}]), made)
+    monkeypatch.setattr(Form, "parts", None)
     other = ipv4(transport=struct.pack("!HHI", 1234, 443, 0))
-    (entry,) = checked(decode(message(other, sequence=1), made).text)
+    (entry,) = checked(decode(message(other, sequence=2), made).text)
     assert entry["src_port"] == 1234
 
 
@@ -272,13 +273,20 @@ def test_hostile_names_cannot_break_a_line() -> None:
     assert "\x9b" not in text.decode()
 
 
+def kept(made: Decoder) -> int:
+    """How many lines' parts a decoder keeps."""
+    return sum(len(form.known) for form in made._forms.values())
+
+
 def test_a_scan_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver_module, "MAX_PARTS", 100)
+    monkeypatch.setattr(decoder_module, "MAX_KNOWN", 100)
     made = decoder()
+    most = 0
     for port in range(1000):
         packet = ipv4(transport=struct.pack("!HHI", 40000, port, 0))
         assert decode(message(packet, sequence=port), made).events == 1
-        assert len(made._resolver.known_parts) <= 100
+        most = max(most, kept(made))
+    assert most == 100
 
 
 def test_foreign_log_prefixes_and_lengths_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 from event_schema import checked
 from nflog_messages import DONE, message, numbered, some_names
 
+from wgd.daemon.recorder_process import ENVIRONMENT
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.tally import open_tally
@@ -244,7 +245,8 @@ def test_the_recorder_has_no_privilege_and_nothing_of_the_daemons_environment(
         sets.append("CapBnd")
     assert {int(pairs[name], 16) for name in sets} == {0}
     assert pairs["NoNewPrivs"] == "1"
-    assert (process / "environ").read_bytes() == b""
+    environment = (process / "environ").read_text().removesuffix("\0").split("\0")
+    assert environment == [f"{name}={value}" for name, value in ENVIRONMENT.items()]
 
 
 def test_the_recorder_imports_only_what_it_needs() -> None:
