@@ -60,7 +60,7 @@ class Follower:
             parts[0].resume(part)
         else:
             self.missed = self.missed or was_cut
-            parts = parts[-1:]
+            parts = [other for other in parts if other.path == self._path]
         for following in parts:
             part.close()
             self._part = part = following

@@ -162,10 +162,15 @@ def whole_lines(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
 def open_parts(path: Path) -> list[LogPart]:
     """Open a log with its older parts, the oldest first and the file that is written to last.
 
-    What stands in two files at once, because logrotate is just copying or compressing it, is given once. Raise
-    HostError when one cannot be read.
+    That one may be missing where there are older ones: its writer makes it anew. What stands in two files at once,
+    because logrotate is just copying or compressing it, is given once. Raise HostError when one cannot be read.
     """
-    current = LogPart(path)
+    try:
+        current = [LogPart(path)]
+    except HostError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) or not _older_paths(path):
+            raise
+        current = []
     for _ in range(_ATTEMPTS):
         try:
             older = [LogPart(found) for found in _older_paths(path)]
@@ -173,7 +178,7 @@ def open_parts(path: Path) -> list[LogPart]:
             if isinstance(error.__cause__, FileNotFoundError):
                 continue
             raise
-        return _without_copies([*older, current])
+        return _without_copies([*older, *current])
     raise HostError(str(path), "its older parts change faster than they can be opened")
 
 

@@ -69,6 +69,10 @@ class TestParts:
         log.with_name(f"{log.name}.2.gz").write_bytes(gzip.compress(text(1, 2))[:15])
         assert read(log) == [1, 2, 3, 4, 5]
 
+    def test_older_parts_are_read_also_while_the_newest_is_missing(self, log: Path) -> None:
+        log.with_name(f"{log.name}.1").write_bytes(text(1))
+        assert read(log) == [1]
+
     def test_a_damaged_part_is_an_error_that_names_it(self, log: Path) -> None:
         log.write_bytes(text(2))
         damaged = log.with_name(f"{log.name}.1.gz")
@@ -148,6 +152,22 @@ class TestFollower:
         log.with_name(f"{log.name}.1").write_bytes(text(4, 5))
         self.append(log, 6)
         assert numbers(follower.new()) == [3, 4, 5, 6]
+
+    def test_waits_for_the_new_file_after_a_rename(self, log: Path, follower: Follower) -> None:
+        old = log.rename(log.with_name(f"{log.name}.1"))
+        assert numbers(follower.new()) == []
+        self.append(old, 3)
+        self.append(log, 4)
+        assert numbers(follower.new()) == [3, 4]
+
+    @pytest.mark.parametrize("later", [[], [4]])
+    def test_begins_behind_older_parts_when_the_newest_is_missing(self, log: Path, later: list[int]) -> None:
+        log.with_name(f"{log.name}.1").write_bytes(text(1))
+        (part,) = open_parts(log)
+        assert numbers(part.batches(unfinished=False)) == [1]
+        with closing(Follower(log, part)) as follower:
+            self.append(log, *later)
+            assert numbers(follower.new()) == later
 
     def test_knows_its_file_again_when_it_is_compressed(self, log: Path, follower: Follower) -> None:
         self.append(log, 3)
