@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -182,9 +183,13 @@ class Peer:
     place: Place = field(default=NOWHERE, compare=False)
 
     @cached_property
-    def intervals(self) -> Mapping[int, tuple[tuple[int, int], ...]]:
-        """First and last address of the allowed_ips, by family, without those that lie in another."""
-        return {family: _outermost(self.allowed_ips, family) for family in (4, 6)}
+    def elements(self) -> tuple[tuple[tuple[tuple[int, int]], ...], ...]:
+        """The allowed_ips of IPv4, and those of IPv6, as elements of sets of addresses, without those in another."""
+        return tuple(tuple((interval,) for interval in _outermost(self.allowed_ips, family)) for family in (4, 6))
+
+    def elements_of(self, family: int) -> tuple[tuple[tuple[int, int]], ...]:
+        """Return the elements of one family, 4 or 6: first and last address, in a tuple of one."""
+        return self.elements[family == 6]  # noqa: PLR2004 - the IP version
 
 
 @dataclass(frozen=True, order=True)
@@ -227,6 +232,15 @@ class Rule:
     place: Place = field(default=NOWHERE, compare=False)
     allow_from: tuple[AllowRule, ...] = ()
     until: int | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digits that name whom it is about, what it grants, until when, and what events call each of its entries."""
+        lines = [f"{' '.join(map(str, self.clients))} {self.until}"]
+        labelled = [(self.label(index), entry) for index, entry in enumerate(self.allow)]
+        labelled += [(self.label_from(index), entry) for index, entry in enumerate(self.allow_from)]
+        lines += [f"{label} {entry.to} {entry.proto} {','.join(map(str, entry.ports))}" for label, entry in labelled]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def label(self, index: int) -> str:
         """Return what an event calls `allow[index]`: `NAME[INDEX]`, else the place it was written at."""

@@ -6,14 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wgd.config.clients import Clients
-from wgd.config.drafts import Fragment
+from wgd.config.drafts import Fragment, PeerDraft, References
 from wgd.config.fragment import read_fragment
 from wgd.config.interface import check_addresses, read_interface
 from wgd.config.peers import check_peers, problem_at, repeated, where
 from wgd.config.shown import shown
 from wgd.config.text import SourceFile
 from wgd.errors import ConfigError, Problem
-from wgd.model import DenyWith, Forwarding, Logging, Place, Policy, PolicyTest, Routing, Rule, ServerConfig
+from wgd.model import (
+    AddressWithPrefix,
+    DenyWith,
+    Forwarding,
+    Logging,
+    Peer,
+    Place,
+    Policy,
+    Routing,
+    ServerConfig,
+)
+from wgd.policy.remembered import remembered
 
 __all__ = ["SourceFile", "join", "load_server", "read_fragment"]
 
@@ -53,11 +64,13 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
     given = _first_given(fragments)
     addresses = [located for fragment in fragments for located in fragment.addresses]
     problems += check_addresses(addresses, _part(settings, "interface").get("mtu"), given.get(("interface", "mtu")))
-    drafts = [draft for fragment in fragments for draft in fragment.peers]
-    problems += check_peers(drafts, [address for address, _place in addresses])
-    clients = Clients(fragments)
-    policy = Policy(tuple(_rules(fragments, clients)), tuple(_tests(fragments, clients)))
-    problems += clients.problems
+    drafts = tuple(fragment.peers for fragment in fragments)
+    peers, problems_of_peers = _peers(drafts, tuple(fragment.addresses for fragment in fragments))
+    problems += problems_of_peers
+    groups = tuple(fragment.groups for fragment in fragments)
+    clients = _clients(drafts, groups, all(fragment.complete for fragment in fragments))
+    rules, tests, problems_of_policy = clients.policy(fragments)
+    problems += problems_of_policy
     problems += _rule_names(fragments)
     outside = [located for fragment in fragments for located in fragment.masquerade]
     problems += _masquerade(outside, _part(settings, "interface").get("name"))
@@ -66,8 +79,8 @@ def join(fragments: Sequence[Fragment]) -> ServerConfig:
     return ServerConfig(
         interface=read_interface(_part(settings, "interface"), addresses, given["interface",]),
         authz_mode=settings["authz_mode",],
-        peers=tuple(draft.peer for draft in drafts if draft.peer is not None),
-        policy=policy,
+        peers=peers,
+        policy=Policy(rules, tests),
         logging=_logging(settings),
         routing=Routing(**_part(settings, "routing")),
         forwarding=settings.get(("forwarding",), Forwarding.AUTO),
@@ -109,20 +122,23 @@ def _missing(fragments: Sequence[Fragment], wrong: set[str]) -> Iterator[Problem
             yield Problem(holder.file, holder.line, ".".join(path), text)
 
 
-def _rules(fragments: Sequence[Fragment], clients: Clients) -> Iterator[Rule]:
-    for fragment in fragments:
-        for draft in fragment.rules:
-            keys = clients.resolve(draft.clients)
-            yield Rule(draft.name, keys, draft.allow, fragment.name, draft.place, draft.allow_from, draft.until)
+@remembered
+def _peers(
+    drafts: tuple[tuple[PeerDraft, ...], ...], addresses: tuple[tuple[tuple[AddressWithPrefix, Place], ...], ...]
+) -> tuple[tuple[Peer, ...], tuple[Problem, ...]]:
+    """Return the peers of all files that are right, and what is wrong with them together."""
+    joined = tuple(draft for of_file in drafts for draft in of_file)
+    own = [address for of_file in addresses for address, _place in of_file]
+    return tuple(draft.peer for draft in joined if draft.peer is not None), tuple(check_peers(joined, own))
 
 
-def _tests(fragments: Sequence[Fragment], clients: Clients) -> Iterator[PolicyTest]:
-    for fragment in fragments:
-        for draft in fragment.tests:
-            for client in clients.resolve(draft.clients):
-                yield PolicyTest(
-                    client, draft.to, draft.proto, draft.port, draft.expect, draft.place, incoming=draft.incoming
-                )
+@remembered
+def _clients(
+    drafts: tuple[tuple[PeerDraft, ...], ...],
+    groups: tuple[tuple[tuple[str, References], ...], ...],
+    complete: bool,  # noqa: FBT001 - `remembered` takes what has a place
+) -> Clients:
+    return Clients(drafts, groups, complete=complete)
 
 
 def _rule_names(fragments: Sequence[Fragment]) -> Iterator[Problem]:

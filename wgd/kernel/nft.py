@@ -10,28 +10,32 @@ import hashlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import nftables
 
 from wgd.errors import KernelError
 from wgd.kernel import nft_listing as listing
-from wgd.kernel.netlink import attributes, text, text_of
+from wgd.kernel.netlink import attribute, attributes, text, text_of
 from wgd.kernel.nft_listing import Rule, SetHead
 from wgd.kernel.nft_messages import LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
 from wgd.kernel.nft_socket import NftSocket, RefusedError
 from wgd.plan.state import ElementChange, Transaction
-from wgd.policy.ruleset import GENERATION_SET, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import GENERATION_SET, NOTHING, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
 
-GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS = (SUBSYSTEM << 8 | kind for kind in (1, 4, 7, 10, 13))
+GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = (
+    SUBSYSTEM << 8 | kind for kind in (1, 4, 7, 10, 13, 19)
+)
 """NFT_MSG_GET…"""
 NAME_OF_TABLE, FLAGS_OF_TABLE, RULE_TABLE, RULE_CHAIN, SET_TABLE = 1, 2, 1, 2, 1
+OBJECT_TABLE, OBJECT_NAME, OBJECT_TYPE = 1, 2, 3
 """NFTA_…"""
+OBJECT_COUNTER = 1
+"""NFT_OBJECT_COUNTER."""
 DORMANT = 1
 """NFT_TABLE_F_DORMANT."""
 _CARET = re.compile(r"^\s*\^*~*\s*$")
-NOTHING = Ruleset()
 
 
 class Dropped(NamedTuple):
@@ -104,7 +108,7 @@ class Nft:
             elif not head.anonymous:
                 sets[name] = unchanged.sets.get(name) or self._set(head, like.sets.get(name))
         self._seen = {name: seen for name, seen in self._seen.items() if name in heads}
-        return Ruleset(chains, sets, maps, generation)
+        return Ruleset(chains, sets, maps, generation, frozenset(self._counters()))
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""
@@ -144,6 +148,11 @@ class Nft:
 
         found = {name: listing.chain_of(hooks[name], rules[name], content) for name in asked}
         return {name: found[name] if name in found else unchanged[name] for name in hooks}
+
+    def _counters(self) -> Iterator[str]:
+        where = text(OBJECT_TABLE, TABLE_NAME) + attribute(OBJECT_TYPE, NUMBER.pack(OBJECT_COUNTER))
+        for body in self._dump(GET_OBJECT, where):
+            yield text_of(dict(attributes(body)).get(OBJECT_NAME))
 
     def _rules(self, chain: str) -> list[Rule]:
         """Return the rules of one chain, or with '' of all."""

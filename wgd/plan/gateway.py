@@ -9,7 +9,7 @@ from enum import Enum, auto
 from wgd.model import PublicKey, SecretKey, ServerConfig
 from wgd.plan import forwarding, peers, routing, ruleset
 from wgd.plan.state import PROTOCOL, Device, DeviceAddress, DevicePeer, Link, Route, RoutingRule
-from wgd.policy.ruleset import Ruleset
+from wgd.policy.ruleset import NOTHING, Ruleset
 from wgd.policy.table import desired_ruleset
 
 
@@ -77,19 +77,7 @@ def desired(config: ServerConfig, keys: Keys, held: frozenset[int], before: Desi
     What has not changed since `before` is taken from there: most of it, where one rule of ten thousand peers has.
     """
     device = Device(
-        config.interface.name,
-        keys.private,
-        config.interface.listen_port,
-        tuple(
-            DevicePeer(
-                peer.public_key,
-                frozenset(peer.allowed_ips),
-                keys.preshared.get(peer.public_key),
-                peer.endpoint,
-                peer.persistent_keepalive or 0,
-            )
-            for peer in config.peers
-        ),
+        config.interface.name, keys.private, config.interface.listen_port, _device_peers(config, keys, before)
     )
     return Desired(
         config,
@@ -97,7 +85,24 @@ def desired(config: ServerConfig, keys: Keys, held: frozenset[int], before: Desi
         routing.desired_addresses(config),
         before.routes if before is not None and _same_routes(config, before.config) else routing.desired_routes(config),
         routing.desired_rules(config),
-        desired_ruleset(config, held),
+        desired_ruleset(config, held, NOTHING if before is None else before.ruleset),
+    )
+
+
+def _device_peers(config: ServerConfig, keys: Keys, before: Desired | None) -> tuple[DevicePeer, ...]:
+    if before is not None and config.peers is before.config.peers:
+        known = before.device.peers
+        if all(peer.preshared_key == keys.preshared.get(peer.public_key) for peer in known):
+            return known
+    return tuple(
+        DevicePeer(
+            peer.public_key,
+            frozenset(peer.allowed_ips),
+            keys.preshared.get(peer.public_key),
+            peer.endpoint,
+            peer.persistent_keepalive or 0,
+        )
+        for peer in config.peers
     )
 
 

@@ -89,24 +89,23 @@ def next_generation(current: int) -> int:
 
 
 def differences(desired: Ruleset, actual: Ruleset | None, now: float) -> tuple[str, ...]:
-    """Return the names of the objects in which `actual` is not `desired`, as `chain NAME`, `set NAME`, `map NAME`.
+    """Return the names of the objects in which `actual` is not `desired`, each after its kind.
 
     `now` in POSIX seconds is when `actual` was read.
     """
     if actual is None:
         return ("table",)
     actual = expiry.agreed(desired, actual, now)
-    generation = (f"set {GENERATION_SET}",) if _changes_generation(desired, actual) else ()
-    return generation + tuple(
-        f"{kind} {name}"
-        for kind, wanted, found in (
-            ("chain", desired.chains, actual.chains),
-            ("set", desired.sets, actual.sets),
-            ("map", desired.maps, actual.maps),
-        )
-        for name in sorted(wanted.keys() | found.keys())
-        if wanted.get(name) != found.get(name)
-    )
+    found = [f"set {GENERATION_SET}"] if _changes_generation(desired, actual) else []
+    found += [f"counter {name}" for name in sorted(desired.counters - actual.counters)]
+    for kind, wanted, there in (
+        ("chain", desired.chains, actual.chains),
+        ("set", desired.sets, actual.sets),
+        ("map", desired.maps, actual.maps),
+    ):
+        names = sorted(wanted.keys() | there.keys())
+        found += [f"{kind} {name}" for name in names if wanted.get(name) != there.get(name)]
+    return tuple(found)
 
 
 def _text(lines: Iterable[str]) -> str:
@@ -150,7 +149,7 @@ def _first_load(desired: Ruleset, now: float) -> tuple[Transaction, ...]:
 
 def _add(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
     """Add what is not there yet, without elements and base chains."""
-    yield from add_counters(chain for name, chain in desired.chains.items() if actual.chains.get(name) != chain)
+    yield from add_counters(desired.counters - actual.counters)
     chains = [(name, chain) for name, chain in _new(desired.chains, actual.chains) if chain.hook is None]
     for name, chain in chains:
         yield add_chain(name, chain)

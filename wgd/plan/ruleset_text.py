@@ -12,8 +12,6 @@ from wgd.policy.ruleset import (
     GENERATION_SET,
     GENERATION_WORD,
     IN_FORCE_WORD,
-    LIMITED,
-    LOGGED,
     NOBODYS_MARK,
     TABLE_NAME,
     Chain,
@@ -40,7 +38,7 @@ def _everything(desired: Ruleset, now: float) -> Iterator[str]:
     """Chains come before the maps that name them: nft 1.0.6 finds them only so."""
     yield f"add table {TABLE}"
     yield ADD_GENERATION_SET
-    yield from add_counters(desired.chains.values())
+    yield from add_counters(desired.counters)
     for name, chain in desired.chains.items():
         yield add_chain(name, chain)
     for name, key_set in desired.sets.items():
@@ -55,10 +53,9 @@ def _everything(desired: Ruleset, now: float) -> Iterator[str]:
         yield from _elements(GENERATION_SET, (generation_mark(desired.generation),))
 
 
-def add_counters(chains: Iterable[Chain]) -> Iterator[str]:
-    """Add the counters if one of `chains` names one; one that is there already goes on counting."""
-    if any("counter name" in rule for chain in chains for rule in chain.rules):
-        yield from (f"add counter {TABLE} {name}" for name in (*LOGGED, LIMITED))
+def add_counters(names: Iterable[str]) -> Iterator[str]:
+    """Add counters."""
+    return (f"add counter {TABLE} {name}" for name in sorted(names))
 
 
 def add_chain(name: str, chain: Chain) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from wgd.model import AllowRule, Network, Peer, PublicKey, ServerConfig
 from wgd.policy.disjoint import disjoint, joined, merge, outermost
+from wgd.policy.remembered import remembered
 from wgd.policy.ruleset import Chain, Element, Interval, KeySet, VerdictMap, digest
 
 ADDRESS_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
@@ -125,40 +126,36 @@ def compile_policy(config: ServerConfig) -> Compiled:
             sharded[shard_of(peers[0])].append((peers[0], policies[policy]))
     for shard, members in sharded.items():
         add_shard(shard, members, chains, sets)
-        send((peer for peer, _ in members), shard_name(shard), chains, elements)
-    sets |= {f"clients{family}": clients(config, family) for family in FAMILIES}
+        send([peer for peer, _ in members], shard_name(shard), chains, elements)
+    sets |= clients(config.peers)
     maps = {name: VerdictMap((ADDRESS_TYPE[int(name[-1])],), found) for name, found in elements.items()}
     return Compiled(chains, sets, maps)
 
 
-def send(
-    peers: Iterable[Peer], name: str, chains: Mapping[str, Chain], elements: Mapping[str, dict[Element, str]]
-) -> None:
+def send(peers: list[Peer], name: str, chains: Mapping[str, Chain], elements: Mapping[str, dict[Element, str]]) -> None:
     """Send the addresses of `peers` to those chains of a policy or shard that there are."""
-    asked = [
-        (family, elements[f"{purpose}{family}"], f"{purpose}_{name}")
-        for purpose in QUESTIONS
-        if f"{purpose}_{name}" in chains
+    for family in FAMILIES:
+        keys = [key for peer in peers for key in peer.elements_of(family)]
+        for purpose in QUESTIONS:
+            chain = f"{purpose}_{name}"
+            if chain in chains:
+                elements[f"{purpose}{family}"].update(dict.fromkeys(keys, chain))
+
+
+@remembered
+def clients(peers: tuple[Peer, ...]) -> Mapping[str, KeySet]:
+    """Return the sets of every client address, with or without a grant, one a family."""
+    return {
+        f"clients{family}": KeySet(
+            (ADDRESS_TYPE[family],), frozenset(key for peer in peers for key in peer.elements_of(family))
+        )
         for family in FAMILIES
-    ]
-    for peer in peers:
-        keys = {family: [(addresses,) for addresses in found] for family, found in peer.intervals.items()}
-        for family, found, chain in asked:
-            for key in keys[family]:
-                found[key] = chain
-
-
-def clients(config: ServerConfig, family: int) -> KeySet:
-    """Return the set of every client address of `family`, with or without a grant."""
-    return KeySet(
-        (ADDRESS_TYPE[family],),
-        frozenset((addresses,) for peer in config.peers for addresses in peer.intervals[family]),
-    )
+    }
 
 
 def addresses_of(peer: Peer, family: int) -> tuple[Interval, ...]:
     """Return a peer's addresses of `family`. Its AllowedIPs may be nested, elements may not."""
-    return peer.intervals[family]
+    return tuple(addresses for (addresses,) in peer.elements_of(family))
 
 
 def policy_name(rules: Iterable[AllowRule]) -> str:
@@ -210,7 +207,7 @@ def add_shard(
 def add_keys(peer: Peer, granted: Mapping[Kind, list[Element]], found: dict[Kind, list[Element]]) -> None:
     """Add what a client is granted to the elements of its shard."""
     for (kind, family), elements in granted.items():
-        for addresses in peer.intervals[family]:
+        for addresses in addresses_of(peer, family):
             found[kind, family] += [(addresses, *element) for element in elements]
 
 

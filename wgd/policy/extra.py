@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
-from wgd.model import AllowRule, PublicKey, ServerConfig
+from wgd.model import AllowRule, Peer, PublicKey, ServerConfig
 from wgd.policy.compile import (
     ADDRESS_FIELD,
     ADDRESS_TYPE,
@@ -25,6 +25,7 @@ from wgd.policy.compile import (
     is_host,
     sets_of,
 )
+from wgd.policy.remembered import remembered
 from wgd.policy.ruleset import Chain, Element, KeySet, VerdictMap, digest
 
 Questions = Mapping[str, Mapping[str, str]]
@@ -73,14 +74,19 @@ def compile_extra(config: ServerConfig) -> Compiled:
                     if chain in chains:
                         elements[f"{asked}{family}"][(addresses,)] = chain
     maps = {name: VerdictMap((ADDRESS_TYPE[int(name[-1])],), found) for name, found in elements.items()}
-    return Compiled(chains, sets | {f"pairs{family}": _pairs(config, family) for family in FAMILIES}, maps)
+    return Compiled(chains, {**sets, **_pairs(config.peers)}, maps)
 
 
-def _pairs(config: ServerConfig, family: int) -> KeySet:
-    """Return the set of every two addresses, or one twice, that belong to one and the same client."""
-    of_peers = (tuple(addresses_of(peer, family)) for peer in config.peers)
-    pairs = frozenset(pair for addresses in of_peers for pair in product(addresses, repeat=2))
-    return KeySet((ADDRESS_TYPE[family],) * 2, pairs)
+@remembered
+def _pairs(peers: tuple[Peer, ...]) -> Mapping[str, KeySet]:
+    """Return the sets of every two addresses, or one twice, that belong to one and the same client, one a family."""
+    return {
+        f"pairs{family}": KeySet(
+            (ADDRESS_TYPE[family],) * 2,
+            frozenset(pair for peer in peers for pair in product(addresses_of(peer, family), repeat=2)),
+        )
+        for family in FAMILIES
+    }
 
 
 def _grants_by_client(config: ServerConfig) -> dict[PublicKey, Grants]:

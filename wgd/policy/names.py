@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from wgd.model import ICMP, ICMPV6, AllowRule, Network, PublicKey, ServerConfig
+from wgd.model import ICMP, ICMPV6, AllowRule, Network, Peer, PublicKey, ServerConfig
+from wgd.policy.remembered import remembered
 
 Value = TypeVar("Value")
+
+MOST_BLOCKS = 1024
+"""How many lists of rules are kept as destinations for the next reload."""
 
 
 class Prefix(NamedTuple):
@@ -196,19 +200,30 @@ def names(config: ServerConfig, digest: str) -> Names:
             rules.append(NamedRule(label(0).removesuffix("[0]"), block, rule.until))
     policies: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     clients = []
-    for peer in config.peers:
+    for peer, (public_key, prefixes) in zip(config.peers, _who(config.peers), strict=True):
         outgoing, incoming = rules_of.get(peer.public_key, ((), ()))
         policy = policies.setdefault((tuple(outgoing), tuple(incoming)), len(policies))
-        clients.append(Client(str(peer.public_key), peer.name, policy, tuple(map(_prefix, peer.allowed_ips))))
+        clients.append(Client(public_key, peer.name, policy, prefixes))
     return Names(
         digest,
         config.interface.name,
         tuple(clients),
         tuple(outgoing for outgoing, _ in policies),
         tuple(rules),
-        tuple(tuple(map(_allowed, block)) for block in blocks),
+        tuple(map(_destinations, blocks)),
         tuple(incoming for _, incoming in policies) if any(incoming for _, incoming in policies) else (),
     )
+
+
+@remembered
+def _who(peers: tuple[Peer, ...]) -> tuple[tuple[str, tuple[Prefix, ...]], ...]:
+    """Return the public key and the AllowedIPs of each peer."""
+    return tuple((str(peer.public_key), tuple(map(_prefix, peer.allowed_ips))) for peer in peers)
+
+
+@lru_cache(MOST_BLOCKS)
+def _destinations(block: tuple[AllowRule, ...]) -> tuple[Destination, ...]:
+    return tuple(map(_allowed, block))
 
 
 def _prefix(network: Network) -> Prefix:

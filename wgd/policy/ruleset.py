@@ -100,10 +100,14 @@ class Ruleset:
 
     `generation` is what the flows are marked with that this ruleset has allowed. 0 means, in a ruleset that is
     desired, whichever is in force; in one that was read, none that wgd would write. It takes no part in comparison:
-    two rulesets are equal when they decide the same.
+    two rulesets are equal when they decide the same. Nor do `counters`, by name: they stay when nothing counts.
     """
 
     chains: Mapping[str, Chain] = field(default_factory=dict)
     sets: Mapping[str, KeySet] = field(default_factory=dict)
     maps: Mapping[str, VerdictMap] = field(default_factory=dict)
     generation: int = field(default=0, compare=False)
+    counters: frozenset[str] = field(default=frozenset(), compare=False)
+
+
+NOTHING = Ruleset()

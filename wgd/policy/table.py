@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from wgd.model import ServerConfig
+from collections.abc import Mapping
+from typing import TypeVar
+
+from wgd.model import Peer, ServerConfig
 from wgd.policy.compile import compile_policy
 from wgd.policy.extra import compile_extra
-from wgd.policy.ruleset import Ruleset, digest
+from wgd.policy.remembered import remembered
+from wgd.policy.ruleset import LIMITED, LOGGED, NOTHING, Ruleset, digest
 from wgd.policy.skeleton import Context, fixed_chains
 
 POLICY_DIGEST_DIGITS = 8
+Value = TypeVar("Value")
 
 
 def policy_digest(config: ServerConfig) -> str:
@@ -16,19 +21,29 @@ def policy_digest(config: ServerConfig) -> str:
 
     A logged packet carries them, so that an event is resolved against the policy that logged it.
     """
-    lines = [f"{peer.name} {peer.public_key} {' '.join(map(str, peer.allowed_ips))}" for peer in config.peers]
-    for rule in config.policy.rules:
-        lines.append(f"{' '.join(map(str, rule.clients))} {rule.until}")
-        labelled = [(rule.label(index), entry) for index, entry in enumerate(rule.allow)]
-        labelled += [(rule.label_from(index), entry) for index, entry in enumerate(rule.allow_from)]
-        lines += [f"{label} {entry.to} {entry.proto} {','.join(map(str, entry.ports))}" for label, entry in labelled]
-    return digest("\n".join(lines), POLICY_DIGEST_DIGITS)
+    parts = (_fingerprint(config.peers), *(rule.fingerprint for rule in config.policy.rules))
+    return digest("\n".join(parts), POLICY_DIGEST_DIGITS)
 
 
-def desired_ruleset(config: ServerConfig, held: frozenset[int]) -> Ruleset:
-    """Return what the kernel must hold for `config`; `held` as in `Context`."""
+@remembered
+def _fingerprint(peers: tuple[Peer, ...]) -> str:
+    return digest("\n".join(f"{peer.name} {peer.public_key} {' '.join(map(str, peer.allowed_ips))}" for peer in peers))
+
+
+def desired_ruleset(config: ServerConfig, held: frozenset[int], like: Ruleset = NOTHING) -> Ruleset:
+    """Return what the kernel must hold for `config`; `held` as in `Context`.
+
+    A set or map that equals that of `like` is the very same object, so that it is compared in no time from then on.
+    """
     policy, extra = compile_policy(config), compile_extra(config)
     fixed = fixed_chains(config, Context(policy_digest(config), held))
     return Ruleset(
-        {**fixed, **policy.chains, **extra.chains}, {**policy.sets, **extra.sets}, {**policy.maps, **extra.maps}
+        {**fixed, **policy.chains, **extra.chains},
+        _as_in({**policy.sets, **extra.sets}, like.sets),
+        _as_in({**policy.maps, **extra.maps}, like.maps),
+        counters=frozenset((*LOGGED, LIMITED)) if config.logging.enabled else frozenset(),
     )
+
+
+def _as_in(found: Mapping[str, Value], like: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: like[name] if name in like and like[name] == value else value for name, value in found.items()}
