@@ -176,11 +176,11 @@ def test_every_step_is_one_change_of_the_rulesets_number(nft: Nft) -> None:
 def test_what_is_vouched_for_is_not_read_and_what_is_gone_is_gone(nft: Nft) -> None:
     desired = desired_ruleset(server_config(rule(allow("10.20.0.0/24", 6, 80))), frozenset())
     load(nft, desired)
-    command("delete element inet wgd clients4 { 10.80.0.2 }\nflush chain inet wgd log_forward\n")
+    command("delete element inet wgd clients4 { 10.80.0.2 }\nflush chain inet wgd forward\n")
     command("add chain inet wgd theirs\nadd set inet wgd s { type mark; }\n")
     assert differences(desired, nft.read(desired, desired), time.time()) == ("chain theirs", "set s")
     assert set(differences(desired, nft.read(), time.time())) == {
-        "chain theirs", "set s", "chain log_forward", "set clients4",
+        "chain theirs", "set s", "chain forward", "set clients4",
     }  # fmt: skip
 
 

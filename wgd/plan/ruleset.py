@@ -68,8 +68,8 @@ def transactions(desired: Ruleset, actual: Ruleset | None, now: float) -> tuple[
         *_fill(desired, actual, now),
         _text(_rewrite_accepting(desired, actual)),
         (*_withdraw(desired, actual), *_switch(desired, actual, now)),
-        _text(_rewrite(desired, actual)),
-        _text((*_rewrite_generation(desired, actual), *_remove(desired, actual))),
+        # In one: whatever rules are added, the kernel follows every verdict of all maps to look for loops.
+        _text((*_rewrite(desired, actual), *_rewrite_generation(desired, actual), *_remove(desired, actual))),
         tuple(_put_in_force(desired.generation)) if _changes_generation(desired, actual) else (),
     )
     return tuple(step for step in steps if step)
