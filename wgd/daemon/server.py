@@ -22,7 +22,7 @@ from wgd.daemon.neighbours import Neighbours
 from wgd.daemon.recordings import Recordings
 from wgd.daemon.reload import Reload
 from wgd.daemon.service import Service
-from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields
+from wgd.daemon.status import DriftSeen, event_log_fields, is_live, kernel_fields, troubles_in_words
 from wgd.daemon.watch import Watch
 from wgd.errors import WgdError
 from wgd.host.control import CONTROL_SOCKET
@@ -223,9 +223,8 @@ class Server:
         if desired is None or device is None:
             return "starting"
         live = sum(is_live(peer, time.time()) for peer in device.peers)
-        in_the_way = len(self._neighbours.found)
-        neighbours = f", {in_the_way} in the way (wgd-server status)" if in_the_way else ""
-        return f"{describe(desired.config)}, {live} live{neighbours}"
+        troubles = troubles_in_words(self._recordings.current, self._drift_seen, len(self._neighbours.found))
+        return ", ".join([describe(desired.config), f"{live} live", *troubles])
 
 
 def take_down(load: Callable[[], ServerConfig]) -> None:

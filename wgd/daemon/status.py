@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,22 @@ def peer_fields(peer: DevicePeer, now: float) -> dict[str, Any]:
         "rx_bytes": peer.rx_bytes,
         "tx_bytes": peer.tx_bytes,
     }
+
+
+def troubles_in_words(recording: Recording | None, drift: DriftSeen, in_the_way: int) -> Iterator[str]:
+    """Yield what an operator should know of at a glance; nothing when all is well."""
+    if recording is not None:
+        lost = recording.counters().lost
+        if lost:
+            yield f"{lost} event{'' if lost == 1 else 's'} lost"
+        if recording.refused is not None:
+            yield f"not logging: {recording.refused}"
+    if drift.restored:
+        yield f"{drift.restored} change{'' if drift.restored == 1 else 's'} by others put back"
+    if drift.failed:
+        yield f"{drift.failed} not put back"
+    if in_the_way:
+        yield f"{in_the_way} in the way (wgd-server status)"
 
 
 def event_log_fields(recording: Recording | None, config: ServerConfig) -> Mapping[str, Any] | None:

@@ -9,6 +9,9 @@ complete -c wgd-server -n '__fish_seen_subcommand_from run' -l leave-up -d 'leav
 complete -c wgd-server -n __fish_use_subcommand -a check -d 'check the config and its policy tests, and print every problem'
 complete -c wgd-server -n '__fish_seen_subcommand_from check' -l help -d 'show this help message and exit'
 complete -c wgd-server -n '__fish_seen_subcommand_from check' -l config -d 'config file' -r -F
+complete -c wgd-server -n __fish_use_subcommand -a down -d 'take down what a `run --leave-up` has left standing'
+complete -c wgd-server -n '__fish_seen_subcommand_from down' -l help -d 'show this help message and exit'
+complete -c wgd-server -n '__fish_seen_subcommand_from down' -l config -d 'config file' -r -F
 complete -c wgd-server -n __fish_use_subcommand -a events -d 'show the event log'
 complete -c wgd-server -n '__fish_seen_subcommand_from events' -l help -d 'show this help message and exit'
 complete -c wgd-server -n '__fish_seen_subcommand_from events' -l config -d 'config file' -r -F
@@ -24,8 +27,6 @@ complete -c wgd-server -n '__fish_seen_subcommand_from events' -l until -d 'only
 complete -c wgd-server -n '__fish_seen_subcommand_from events' -l json -d 'print the lines as they stand in the log'
 complete -c wgd-server -n '__fish_seen_subcommand_from events' -l utc -d 'print times in UTC, not in the host\'s time zone'
 complete -c wgd-server -n '__fish_seen_subcommand_from events' -l log -d 'the log to read, with what it was rotated to, or - for standard input' -r -F
-complete -c wgd-server -n __fish_use_subcommand -a down -d 'take down what a `run --leave-up` has left standing'
-complete -c wgd-server -n '__fish_seen_subcommand_from down' -l help -d 'show this help message and exit'
 complete -c wgd-server -n __fish_use_subcommand -a status -d 'show interface, peers, policy, counters, losses and drift'
 complete -c wgd-server -n '__fish_seen_subcommand_from status' -l help -d 'show this help message and exit'
 complete -c wgd-server -n '__fish_seen_subcommand_from status' -l socket -d 'the daemon\'s control socket' -r -F

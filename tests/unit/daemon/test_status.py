@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,16 @@ import pytest
 from tests.unit.policy.policy_examples import CLIENTS, allow, rule, server_config
 from wgd.daemon.description import SERVER
 from wgd.daemon.explaining import explanation, question
-from wgd.daemon.status import DRIFTS_KEPT, LIVE_SECONDS, DriftSeen, View, is_live, kernel_fields
+from wgd.daemon.status import (
+    DRIFTS_KEPT,
+    LIVE_SECONDS,
+    DriftSeen,
+    View,
+    is_live,
+    kernel_fields,
+    troubles_in_words,
+)
+from wgd.daemon.tally import Counters
 from wgd.kernel.nft import Dropped
 from wgd.model import Endpoint, SecretKey
 from wgd.plan.explain import Answer, Verdict
@@ -129,3 +139,26 @@ def test_an_explanation_is_that_of_the_description(proto: int | None, port: int 
     assert all(conforms(value, wanted[name]) for name, value in found.items())
     assert (found["protocol"], found["port"], found["agree"]) == (shown, port, False)
     assert explanation(CONFIG, asked, allowed, Answer(Verdict.ALLOW))["agree"]
+
+
+def recording(lost: int, refused: str | None) -> SimpleNamespace:
+    counters = Counters(events=5, lost=lost, undecoded=0, unresolved=0, overruns=0, unsent=0)
+    return SimpleNamespace(counters=lambda: counters, refused=refused)
+
+
+def test_the_line_of_the_service_manager_is_silent_where_all_is_well() -> None:
+    assert list(troubles_in_words(recording(0, None), DriftSeen(), 0)) == []
+    assert list(troubles_in_words(None, DriftSeen(), 0)) == []
+
+
+def test_the_line_of_the_service_manager_names_every_trouble() -> None:
+    drift = DriftSeen()
+    drift.add(Difference("route", "10.80.0.2/32"), "restored")
+    drift.add(Difference("peer", "alice"), "failed", 2)
+    assert list(troubles_in_words(recording(12, "the disk is full"), drift, 1)) == [
+        "12 events lost",
+        "not logging: the disk is full",
+        "1 change by others put back",
+        "2 not put back",
+        "1 in the way (wgd-server status)",
+    ]
