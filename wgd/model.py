@@ -313,6 +313,11 @@ class Logging:
         """Whether the log has lines for the beginnings and ends of flows."""
         return self.enabled and self.record is Record.FLOWS
 
+    @property
+    def packets(self) -> bool:
+        """Whether the log has a line for every packet."""
+        return self.enabled and self.record is Record.PACKETS
+
 
 @dataclass(frozen=True)
 class ServerConfig:

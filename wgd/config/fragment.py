@@ -18,13 +18,12 @@ from wgd.config.values import (
     interface_name,
     name,
     one_of,
-    only,
     persistent_keepalive,
     public_key,
     routing_mark,
     routing_table,
 )
-from wgd.model import AuthzMode, DenyWith, Forwarding, Network, Peer
+from wgd.model import AuthzMode, DenyWith, Forwarding, Network, Peer, Record
 
 LARGEST_PRIORITY = 32762
 """The last `routing.priority`: our rules take four numbers, and the host's main table is looked up at 32766."""
@@ -35,7 +34,7 @@ _SECTIONS = {
         {
             "path": file_path,
             "nflog_group": integer(1, 65534),
-            "record": only("flows", "packets"),
+            "record": one_of(Record),
             "journal": boolean,
         }
     ),

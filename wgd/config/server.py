@@ -159,5 +159,5 @@ def _masquerade(outside: Sequence[tuple[str, Place]], tunnel: str | None) -> Ite
 
 def _logging(settings: Mapping[tuple[str, ...], Any]) -> Logging:
     part = _part(settings, "logging")
-    known = {key: part[key] for key in ("path", "nflog_group", "journal") if key in part}
+    known = {key: part[key] for key in ("path", "nflog_group", "record", "journal") if key in part}
     return Logging(enabled=settings.get(("logging_enabled",), False), **known)

@@ -113,7 +113,7 @@ class Decoder:
         length_added, seq_header = layout.family.length_added, layout.seq_header
         expected = seq_header << 32 | self.next_sequence
         second, second_text = None, ""
-        source_port: int | str
+        other_port: int | str
         place: int | None
         count = new = 0
         for (
@@ -125,9 +125,11 @@ class Decoder:
             if form is None:
                 break
             if form.has_ports:
-                source_port, place = first, last
+                other_port, place = first, last
+            elif form.answers:
+                other_port, place = last, first
             else:
-                source_port, place = "", first >> 8 if form.has_type else None
+                other_port, place = "", first >> 8 if form.has_type else None
             known = form.known
             parts = known.get((addresses, place))
             if parts is None:
@@ -143,7 +145,7 @@ class Decoder:
             if seconds != second or microseconds > _LAST_MICROSECOND:
                 second, second_text, microseconds = _second(seconds, microseconds, now)  # noqa: PLW2901
             before, after = parts
-            add(f'{second_text}.{microseconds:06d}Z"{before}{source_port}{after}{length + length_added}}}\n')
+            add(f'{second_text}.{microseconds:06d}Z"{before}{other_port}{after}{length + length_added}}}\n')
             count += 1
         self.next_sequence = expected & _U32
         self._keep(new)
@@ -196,10 +198,13 @@ class Decoder:
             self._unresolved += 1
         has_ports = packet.destination_port is not None
         form = Form(self._resolver, context, packet.protocol, len(packet.source), has_ports=has_ports)
-        place = packet.destination_port if has_ports else packet.icmp_type
+        place, other_port = packet.destination_port, packet.source_port
+        if form.answers:
+            place, other_port = other_port, place
+        elif not has_ports:
+            place = packet.icmp_type
         before, after = form.parts(packet.source + packet.destination, place)
-        source_port = "" if packet.source_port is None else packet.source_port
-        texts.append(f"{time}{before}{source_port}{after}{packet.length}}}\n")
+        texts.append(f"{time}{before}{'' if other_port is None else other_port}{after}{packet.length}}}\n")
 
     def _learn(self, message: bytes, context: Context) -> None:
         layout = learn(message)

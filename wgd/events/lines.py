@@ -116,6 +116,14 @@ def after_source_port(destination: str, port: int | None, following: str) -> str
     return f',"dst_ip":"{destination}","dst_port":{port}{following}'
 
 
+def before_destination_port(leading: str, source: str, port: int | None, destination: str) -> str:
+    """Return a line from its first members, `leading`, up to where the destination port stands.
+
+    `source` and `destination` are text, `port` is the source port.
+    """
+    return f'{leading},"src_ip":"{source}"{_SOURCE_PORT}{port},"dst_ip":"{destination}","dst_port":'
+
+
 def flow_parts(leading: str, packet: Packet, rule: str | None, *, client_began: bool) -> FlowParts:
     """Return the parts of the line of a flow that began with this packet; its source port is not looked at."""
     has_ports = packet.destination_port is not None

@@ -26,10 +26,13 @@ VERDICTS = {
     b"deny deny": ("deny", "deny"),
     b"deny spoof": ("deny", "deny"),
     b"packet allow": ("packet", "allow"),
+    b"packet reply": ("packet", "allow"),
     b"packet would_deny": ("packet", "would_deny"),
 }
 """Event and verdict by how a log prefix of the ruleset begins (policy/skeleton.py); the policy's digest follows."""
 SPOOF = b"deny spoof"
+ANSWER = b"packet reply"
+"""What passes by the rule for a flow that the other end began."""
 
 MAX_CONTEXTS = 1 << 10
 MAX_INDEXES = 1 << 12
@@ -45,7 +48,8 @@ class Context:
     """What all packets that one rule logs between two interfaces have in common. Compared by identity.
 
     `names` is None where no client is looked for: a spoofed source, or a policy whose names are not known, which
-    `resolved` False says.
+    `resolved` False says. `from_client`: the source is the client's end. `incoming`: it was the other end that began.
+    `answers`: not the source began.
     """
 
     leading: str
@@ -54,6 +58,8 @@ class Context:
     resolved: bool
     allowed: bool
     from_client: bool
+    incoming: bool
+    answers: bool
     to_gateway: bool
 
 
@@ -72,17 +78,22 @@ class _End(NamedTuple):
 class Form:
     """Renders the parts of lines whose packets have context, IP version and protocol in common.
 
-    `known` are the parts that were asked for, by addresses and place. `has_ports` and `has_type` say what the place is.
-    `half` is the length of an address.
+    `known` are the parts that were asked for, by addresses and place. `has_ports` and `has_type` say what the place is:
+    the destination port, or the ICMP type. `answers`: it is the source port, that of the end that did not begin, and
+    between the parts goes the destination port. `half` is the length of an address.
     """
 
-    __slots__ = ("_context", "_ends", "_half", "_protocol", "_resolver", "_tails", "has_ports", "has_type", "known")
+    __slots__ = (
+        *("_context", "_ends", "_half", "_protocol", "_resolver", "_tails"),
+        *("answers", "has_ports", "has_type", "known"),
+    )
 
     def __init__(
         self, resolver: Resolver, context: Context, protocol: int | None, half: int, *, has_ports: bool
     ) -> None:
         self.known: dict[tuple[bytes, int | None], Parts] = {}
-        self.has_ports = has_ports
+        self.has_ports = has_ports and not context.answers
+        self.answers = has_ports and context.answers
         self.has_type = protocol in ICMP_PROTOCOLS
         self._resolver = resolver
         self._context = context
@@ -94,20 +105,23 @@ class Form:
     def parts(self, addresses: bytes, place: int | None) -> Parts:
         """Return the parts of a packet's line.
 
-        `addresses` are source and destination joined. `place` is the destination port or the ICMP type, as the
-        protocol has it, None where the packet shows neither.
+        `addresses` are source and destination joined. `place` is what the class says, None where the packet does not
+        show it.
         """
-        port, icmp_type = (place, None) if self.has_ports else (None, place)
+        port, icmp_type = (place, None) if self.has_ports or self.answers else (None, place)
         source, destination = addresses[: self._half], addresses[self._half :]
         if self._context.from_client:
-            _, before, _, rules = self._ends.get(source) or self._new_end(source)
+            leading, before, source_text, rules = self._ends.get(source) or self._new_end(source)
             rule = None if rules is None else rules.rule(destination, port)
             destination_text = lines.address_text(destination)
         else:
             leading, _, destination_text, rules = self._ends.get(destination) or self._new_end(destination)
             rule = None if rules is None else rules.rule(source, port)
-            before = lines.before_source_port(leading, lines.address_text(source), has_ports=self.has_ports)
+            source_text = lines.address_text(source)
+            before = lines.before_source_port(leading, source_text, has_ports=self.has_ports)
         tail = self._tails.get((rule, icmp_type)) or self._new_tail(rule, icmp_type)
+        if self.answers:
+            return lines.before_destination_port(leading, source_text, port, destination_text), tail
         return before, lines.after_source_port(destination_text, port, tail)
 
     def _new_end(self, address: bytes) -> _End:
@@ -172,7 +186,7 @@ class Resolver:
 
     def rules(self, context: Context, names: Names, policy: int, bits: int, protocol: int | None) -> RuleIndex:
         """Return the rules of a policy's clients for packets of a context, with addresses of `bits` bits."""
-        key = (context.to_gateway, context.from_client, names.digest, policy, bits, protocol)
+        key = (context.to_gateway, context.incoming, names.digest, policy, bits, protocol)
         index = self._indexes.get(key)
         if index is None:
             index = RuleIndex(
@@ -182,7 +196,7 @@ class Resolver:
                 protocol,
                 now=self._seconds,
                 to_gateway=context.to_gateway,
-                incoming=not context.from_client,
+                incoming=context.incoming,
             )
             _keep(self._indexes, key, index, MAX_INDEXES)
         return index
@@ -193,14 +207,21 @@ class Resolver:
             return None
         event, verdict = VERDICTS[start]
         names = self._book.get(digest.decode("ascii", "replace"))
+        from_client = names is not None and incoming == names.interface
+        answers = start == ANSWER
+        if answers and outgoing == incoming:
+            # Between two clients the one who began is the client.
+            from_client = False
         return Context(
             leading=lines.verdict_text(event, verdict),
             interfaces=lines.interfaces_text(incoming, outgoing),
             names=None if start == SPOOF else names,
             resolved=names is not None,
             allowed=verdict == "allow",
-            from_client=names is not None and incoming == names.interface,
-            to_gateway=outgoing is None,
+            from_client=from_client,
+            incoming=from_client if answers else not from_client,
+            answers=answers,
+            to_gateway=(incoming if answers else outgoing) is None,
         )
 
     def _name(self, index: int | None) -> str | None:

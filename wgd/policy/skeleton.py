@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from string import Template
 
-from wgd.model import AuthzMode, ServerConfig
+from wgd.model import AuthzMode, Record, ServerConfig
 from wgd.policy.ruleset import (
     ANSWERED,
     ANSWERED_WORD,
@@ -175,7 +175,9 @@ chain forward: type filter hook forward priority 1000; policy accept;
     meta mark & $bit == 0 jump unmarked
     tcp flags & (syn|rst) == syn jump clamp
     # `ct state new` alone matches each retransmission and each datagram before the first reply.
-    log| ct state new ct status ! confirmed jump opened
+    flows| ct state new ct status ! confirmed jump opened
+    packets| iifname $interface goto log_packet
+    packets| oifname $interface goto log_packet
 
 chain unmarked
     enforce| iifname $interface drop
@@ -194,32 +196,41 @@ chain opened
     return
 
 chain log_open
-    log| meta mark & $bit != 0 goto log_forwarded
-    log,observe| goto log_would_deny
+    flows| meta mark & $bit != 0 goto log_forwarded
+    flows,observe| goto log_would_deny
     accept
 
 chain log_forwarded
     # The kernel tells of the end of the flows whose ct mark says so (kernel/flow_ends.py).
     flows| ct mark set ct mark | $forwarded
-    log| goto log_allow
+    flows| goto log_allow
     accept
 
 chain log_delivered
     flows| ct mark set ct mark | $delivered
-    log| goto log_allow
+    flows| goto log_allow
+    accept
+
+chain log_packet
+    # What lets an answer pass is the rule for the end that began the flow.
+    packets| meta mark & $bit != 0 ct direction reply goto log_packet_reply
+    packets| meta mark & $bit != 0 goto log_packet_allow
+    packets,observe| goto log_packet_would_deny
     accept
 
 chain input: type filter hook input priority filter; policy accept;
     iifname != $interface accept
     meta mark & $bit == 0 goto input_free
-    log| ct state new ct status ! confirmed goto log_delivered
+    flows| ct state new ct status ! confirmed goto log_delivered
+    packets| goto log_packet
     accept
 
 chain input_free
     ct direction reply ct state { established, related } accept
     ipv4| icmp type echo-request ip daddr { $tunnel4 } accept
     ipv6| icmpv6 type echo-request ip6 daddr { $tunnel6 } accept
-    log,observe| ct state new ct status ! confirmed jump log_would_deny
+    flows,observe| ct state new ct status ! confirmed jump log_would_deny
+    packets,observe| jump log_packet_would_deny
     enforce| drop
     observe| accept
 
@@ -233,6 +244,8 @@ chain output: type filter hook output priority filter; policy accept;
 chain from_gateway
     ipv4| icmp type echo-reply ip saddr { $tunnel4 } accept
     ipv6| icmpv6 type echo-reply ip6 saddr { $tunnel6 } accept
+    # Marked, it is a packet to be logged.
+    packets| ct mark & $generations == @generation goto allow_packet
     ct mark & $generations == @generation accept
     ip daddr vmap @own_in4
     ip6 daddr vmap @own_in6
@@ -254,10 +267,15 @@ LOG_CHAIN = (
 LOG_CHAINS = {
     "log_allow": "open allow",
     "log_would_deny": "open would_deny",
+    "log_packet_allow": "packet allow",
+    "log_packet_reply": "packet reply",
+    "log_packet_would_deny": "packet would_deny",
     "log_deny": "deny deny",
     "log_spoof": "deny spoof",
 }
-"""Chain to event and verdict; `spoof` is a denial that is no client's own."""
+"""Chain to event and verdict; `spoof` is a denial that is no client's own, `reply` allows what answers."""
+_NOT_RECORDED = {Record.FLOWS: "packet", Record.PACKETS: "open"}
+"""The event that a log does not have."""
 
 
 @dataclass(frozen=True)
@@ -280,6 +298,7 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         config.deny_with.value: True,
         "log": config.logging.enabled,
         "flows": config.logging.flows,
+        "packets": config.logging.packets,
         "ipv4": bool(tunnel[4]),
         "ipv6": bool(tunnel[6]),
         "held4": 4 in context.held,  # noqa: PLR2004 - the IP version
@@ -306,6 +325,11 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
     chains = dict(_chains(frozenset(word for word, true in holds.items() if true), words))
     if config.masquerade:
         chains["source_nat"] = source_nat_chain(config, words)
+    if config.logging.packets:
+        chains["log_output"] = Chain.of(
+            f"oifname {words['interface']} meta mark & {words['bit']} != 0 goto log_packet",
+            hook="type filter hook output priority 1000; policy accept;",
+        )
     if config.logging.enabled:
         chains |= log_chains(config, context, enforce=config.authz_mode is AuthzMode.ENFORCE)
     return chains
@@ -321,11 +345,14 @@ def source_nat_chain(config: ServerConfig, words: dict[str, str]) -> Chain:
 
 def log_chains(config: ServerConfig, context: Context, *, enforce: bool) -> dict[str, Chain]:
     """Return the chains that hand a packet to the event log."""
-    unused = "log_would_deny" if enforce else None
+    unused = {
+        *((name for name in LOG_CHAINS if name.endswith("would_deny")) if enforce else ()),
+        *((name for name, event in LOG_CHAINS.items() if event.startswith(_NOT_RECORDED[config.logging.record]))),
+    }
     return {
         name: Chain.of(*(Template(rule).substitute(_log_words(config, context, event)) for rule in LOG_CHAIN))
         for name, event in LOG_CHAINS.items()
-        if name != unused
+        if name not in unused
     }
 
 

@@ -20,6 +20,7 @@ from wgd.model import (
     Place,
     PolicyTest,
     PortRange,
+    Record,
     Routing,
 )
 
@@ -38,7 +39,7 @@ logging_enabled: true
 logging:
   path: /srv/log/events.jsonl
   nflog_group: 7
-  record: flows
+  record: packets
   journal: false
 peers:
   - name: alice
@@ -84,7 +85,7 @@ def test_interface_and_settings_are_read() -> None:
     assert config.masquerade == ("eth0", "eth1")
     assert config.routing == Routing(table=100, mark=0x20000000, priority=200)
     assert config.authz_mode is AuthzMode.OBSERVE
-    assert config.logging == Logging(enabled=True, path="/srv/log/events.jsonl", nflog_group=7)
+    assert config.logging == Logging(enabled=True, path="/srv/log/events.jsonl", nflog_group=7, record=Record.PACKETS)
 
 
 def test_peers_are_read() -> None:
@@ -147,7 +148,7 @@ def test_sections_with_nothing_in_them_are_empty() -> None:
     ("lines", "expected"),
     [
         ("enroll: {endpoint: gw:1}", "5: enroll: is not supported yet: remove it"),
-        ("logging:\n  record: packets", "6: logging.record: packets is not supported yet: write flows"),
+        ("logging:\n  record: both", "6: logging.record: must be flows or packets, not 'both'"),
         ("logging:\n  journal: both", "6: logging.journal: must be true or false, not 'both'"),
     ],
 )
