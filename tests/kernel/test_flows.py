@@ -163,3 +163,27 @@ def test_a_flow_is_named_as_at_its_open_after_a_reload(world, port):
         finally:
             world.configure(POLICY)
             world.daemon.reload()
+
+
+def test_the_close_of_a_revoked_flow_is_what_passed_and_what_was_denied(world, port):
+    with (
+        counted_by(world.alice, port) as counters,
+        udp(world.alice, world.lan, World.LAN[0], port) as flow,
+    ):
+        talk(flow)
+        passed, passed_bytes, received, received_bytes = counters.read()
+        try:
+            world.configure(POLICY.replace("        - 10.20.0.0/24\n", ""))
+            world.daemon.reload()
+            assert not flow.passes()
+            assert not flow.passes()
+            denied = wait_until(
+                "two denials", lambda: len(found := lines_of(world, "deny", dst_port=port)) == 2 and found
+            )
+            close = one_close(world, dst_port=port)
+        finally:
+            world.configure(POLICY)
+            world.daemon.reload()
+    assert (close["tx_packets"] - 2, close["rx_packets"]) == (passed, received)
+    assert close["tx_bytes"] - sum(line["length"] for line in denied) == passed_bytes
+    assert close["rx_bytes"] == received_bytes
