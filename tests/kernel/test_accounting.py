@@ -89,11 +89,9 @@ def agrees(world):
 
 def settle(world):
     """Wait until the two agree, and see that they still do after the next comparisons; return the losses."""
-    fed = world.daemon.notified.count("WATCHDOG=1")
-    wait_until("some comparisons", lambda: world.daemon.notified.count("WATCHDOG=1") > fed + 2)
     wait_until(f"agreement: {counters(world)} and {told(world)}", lambda: agrees(world), 10)
-    again = world.daemon.notified.count("WATCHDOG=1")
-    wait_until("more comparisons", lambda: world.daemon.notified.count("WATCHDOG=1") > again + 1)
+    fed = world.daemon.notified.count("WATCHDOG=1")
+    wait_until("more comparisons", lambda: world.daemon.notified.count("WATCHDOG=1") > fed + 2)
     assert agrees(world), f"{counters(world)} and {told(world)}"
     return told(world)[1]
 

@@ -22,7 +22,7 @@ from wgd.kernel.nft_listing import Rule, SetHead
 from wgd.kernel.nft_messages import LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
 from wgd.kernel.nft_socket import NftSocket, RefusedError
 from wgd.plan.state import ElementChange, Transaction
-from wgd.policy.ruleset import GENERATION_SET, NOTHING, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
+from wgd.policy.ruleset import GENERATION_SET, LIMIT_SETS, NOTHING, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
 
 GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = (
     SUBSYSTEM << 8 | kind for kind in (1, 4, 7, 10, 13, 19)
@@ -103,12 +103,15 @@ class Nft:
         for name, head in heads.items():
             if name == GENERATION_SET:
                 generation = listing.generation_of(head, self._lists(name))
+            elif name in LIMIT_SETS:
+                continue
             elif head.is_map and not head.anonymous:
                 maps[name] = unchanged.maps.get(name) or self._map(head, like.maps.get(name))
             elif not head.anonymous:
                 sets[name] = unchanged.sets.get(name) or self._set(head, like.sets.get(name))
         self._seen = {name: seen for name, seen in self._seen.items() if name in heads}
-        return Ruleset(chains, sets, maps, generation, frozenset(self._counters()))
+        counters = frozenset((*self._counters(), *(heads.keys() & LIMIT_SETS)))
+        return Ruleset(chains, sets, maps, generation, counters)
 
     def dropped(self) -> Dropped:
         """Return what our chains have counted; nothing where they are gone."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from wgd.plan import expiry
+from wgd.policy.limits import limit_sets
 from wgd.policy.ruleset import (
     ANSWERED,
     ANSWERED_WORD,
@@ -54,8 +55,10 @@ def _everything(desired: Ruleset, now: float) -> Iterator[str]:
 
 
 def add_counters(names: Iterable[str]) -> Iterator[str]:
-    """Add counters."""
-    return (f"add counter {TABLE} {name}" for name in sorted(names))
+    """Add counters, and the sets in which the kernel counts what is limited."""
+    limits = limit_sets()
+    for name in sorted(names):
+        yield f"add set {TABLE} {name} {{ {limits[name]} }}" if name in limits else f"add counter {TABLE} {name}"
 
 
 def add_chain(name: str, chain: Chain) -> str:

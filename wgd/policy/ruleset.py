@@ -34,6 +34,8 @@ LOGGED = ("logged4", "logged6")
 """The counters of packets that were logged, by the log group: they live as long as the table does."""
 LIMITED = "limited"
 """The counter of denials that were not logged because there were so many."""
+LIMIT_SETS = tuple(f"limit_{direction}{family}" for direction in ("from", "to", "spoof") for family in (4, 6))
+"""The sets by which the kernel knows how many are too many. It fills them itself, so they are no part of a Ruleset."""
 GENERATION_WORD, IN_FORCE_WORD, ANSWERED_WORD = "$generation", "$in_force", "$answered"
 """What stands in a rule for the mark that an allowed flow gets, and for those that are accepted without asking: any
 flow's, and an answered one's. The two are no flow's while a change is on its way. A chain has one digest for all
@@ -100,7 +102,8 @@ class Ruleset:
 
     `generation` is what the flows are marked with that this ruleset has allowed. 0 means, in a ruleset that is
     desired, whichever is in force; in one that was read, none that wgd would write. It takes no part in comparison:
-    two rulesets are equal when they decide the same. Nor do `counters`, by name: they stay when nothing counts.
+    two rulesets are equal when they decide the same. Nor do `counters`, by name and with LIMIT_SETS: they stay when
+    nothing counts.
     """
 
     chains: Mapping[str, Chain] = field(default_factory=dict)

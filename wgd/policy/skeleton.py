@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from string import Template
 
 from wgd.model import AuthzMode, Record, ServerConfig
+from wgd.policy.limits import limit_rules
 from wgd.policy.ruleset import (
     ANSWERED,
     ANSWERED_WORD,
@@ -349,8 +350,12 @@ def log_chains(config: ServerConfig, context: Context, *, enforce: bool) -> dict
         *((name for name in LOG_CHAINS if name.endswith("would_deny")) if enforce else ()),
         *((name for name, event in LOG_CHAINS.items() if event.startswith(_NOT_RECORDED[config.logging.record]))),
     }
+    limits = limit_rules(config)
     return {
-        name: Chain.of(*(Template(rule).substitute(_log_words(config, context, event)) for rule in LOG_CHAIN))
+        name: Chain.of(
+            *limits.get(name, ()),
+            *(Template(rule).substitute(_log_words(config, context, event)) for rule in LOG_CHAIN),
+        )
         for name, event in LOG_CHAINS.items()
         if name not in unused
     }

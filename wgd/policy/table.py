@@ -8,8 +8,9 @@ from typing import TypeVar
 from wgd.model import Peer, ServerConfig
 from wgd.policy.compile import compile_policy
 from wgd.policy.extra import compile_extra
+from wgd.policy.limits import wide_sets
 from wgd.policy.remembered import remembered
-from wgd.policy.ruleset import LIMITED, LOGGED, NOTHING, Ruleset, digest
+from wgd.policy.ruleset import LIMIT_SETS, LIMITED, LOGGED, NOTHING, Ruleset, digest
 from wgd.policy.skeleton import Context, fixed_chains
 
 POLICY_DIGEST_DIGITS = 8
@@ -37,11 +38,12 @@ def desired_ruleset(config: ServerConfig, held: frozenset[int], like: Ruleset = 
     """
     policy, extra = compile_policy(config), compile_extra(config)
     fixed = fixed_chains(config, Context(policy_digest(config), held))
+    limits = wide_sets(config) if config.logging.enabled else {}
     return Ruleset(
         {**fixed, **policy.chains, **extra.chains},
-        _as_in({**policy.sets, **extra.sets}, like.sets),
+        _as_in({**policy.sets, **extra.sets, **limits}, like.sets),
         _as_in({**policy.maps, **extra.maps}, like.maps),
-        counters=frozenset((*LOGGED, LIMITED)) if config.logging.enabled else frozenset(),
+        counters=frozenset((*LOGGED, LIMITED, *LIMIT_SETS)) if config.logging.enabled else frozenset(),
     )
 
 
