@@ -76,8 +76,8 @@ def remark(entry: Entry) -> str:
                 return f"the config was reloaded{_detail(entry)}"
             return f"reloaded: {_object(entry)} {readable(entry.get('action', 'changed'))}{_times(entry)}"
         case _:
-            rule, traffic = _rule(entry), _traffic(entry)
-            return f"{rule}; {traffic}" if rule and traffic else rule or traffic
+            counts = (entry.get(key) for key in ("tx_bytes", "rx_bytes", "duration_ms"))
+            return joined(_rule(entry), traffic(*counts) if entry.get("event") == "close" else "")
 
 
 def sentence(entry: Entry) -> str:
@@ -107,12 +107,14 @@ def _rule(entry: Entry) -> str:
     return "no known client" if "client_id" not in entry and "src_ip" in entry else ""
 
 
-def _traffic(entry: Entry) -> str:
-    """Return what a flow has carried, for one that has ended."""
-    if entry.get("event") != "close":
-        return ""
+def joined(rule: str, carried: str) -> str:
+    """Return the remark about a flow that has ended: its rule, and what `traffic` gives."""
+    return f"{rule}; {carried}" if rule and carried else rule or carried
+
+
+def traffic(sent: object, received: object, lived: object) -> str:
+    """Return what a flow has carried, in bytes, and how long it lived, in milliseconds, as far as they are counts."""
     parts = []
-    sent, received, lived = (entry.get(key) for key in ("tx_bytes", "rx_bytes", "duration_ms"))
     if _is_count(sent) and _is_count(received):
         parts.append(f"{amount(sent)} sent, {amount(received)} received")
     if _is_count(lived):

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 from command import command_line, environment, run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wgd.cli.event_table import EventTable, cut
 from wgd.cli.events import configured_log
@@ -102,6 +104,38 @@ class TestForPeople:
             left = re.sub(r"\x1b\[[0-9;]*m", "", shown.replace("\r\n", "\n"))
             assert not [character for character in left if not character.isprintable() and character != "\n"]
             assert "owned" in left
+
+
+@st.composite
+def flow_lines(draw: st.DrawFn) -> bytes:
+    """Return a line of a flow of our own form, or nearly."""
+    event, verdict = draw(
+        st.sampled_from([("open", "allow"), ("open", "would_deny"), ("close", "allow"), ("deny", "deny")])
+    )
+    entry: dict[str, Any] = {
+        "ts": draw(st.sampled_from(["2020-11-25T14:20:52.123456Z", "2020-02-30T14:20:52.123456Z"]))
+    }
+    entry |= {"event": event, "verdict": verdict}
+    if draw(st.booleans()):
+        entry |= {"client_id": KEY, "client": draw(st.sampled_from(["alice", "bob", "x" * 30, "a b", HOSTILE]))}
+    entry["src_ip"] = draw(st.sampled_from(["10.80.0.2", "fd80::2"]))
+    ports = draw(st.booleans())
+    entry |= {"src_port": draw(st.integers(0, 70000))} if ports else {}
+    entry |= {"dst_ip": "fd20::10"} | ({"dst_port": 443} if ports else {})
+    entry |= draw(st.sampled_from([{"proto": "tcp"}, {"proto": "icmpv6", "icmp_type": 128}, {}]))
+    entry |= draw(st.sampled_from([{"rule": "web[0]"}, {"rule": "山田 to web[0]"}, {"rule": HOSTILE}, {}]))
+    counts = {"tx_packets": 1, "tx_bytes": 2048, "rx_packets": 0, "rx_bytes": 0}
+    entry |= draw(st.sampled_from([{"in_iface": "wgd0", "length": 60}, counts, {}]))
+    entry |= draw(st.sampled_from([{"duration_ms": 350}, {}]))
+    return line(entry).encode().rstrip(b"\n")
+
+
+@given(st.lists(flow_lines(), min_size=1))
+def test_what_is_remembered_of_lines_is_shown_as_if_each_were_parsed(lines: list[bytes]) -> None:
+    table, parsing = (EventTable(lambda moment: moment.astimezone(UTC), colour=False) for _ in range(2))
+    # A space keeps a line from being of our form.
+    spaced = [line.replace(b'{"ts":', b'{"ts": ') for line in lines]
+    assert table.render(lines) == parsing.render(spaced)
 
 
 class TestTerminal:
