@@ -117,7 +117,8 @@ def whole_daemon(node: Node, folder: Path, main: Path, nft: float) -> None:
     """Measure the daemon itself: start to READY, peak of memory, a reload."""
     node.wireguard("wgd0")
     begun = time.monotonic()
-    service = node.service("-m", "wgd.cli.server", "run", "--config", str(main))
+    # Not read back as often as in the tests: it is the reload that is measured.
+    service = node.service("-m", "wgd.cli.server", "run", "--config", str(main), watchdog_seconds=60.0)
     wait_until("READY=1", lambda: "READY=1" in service.notified or service.code is not None, READY_SECONDS)
     if service.code is not None:
         raise RuntimeError(f"the daemon ended with {service.code}: {service.output[:2000]}")

@@ -58,6 +58,8 @@ class Gateway:
         self._tunnel = Tunnel(note)
         self._table = Table()
         self.desired: Desired | None = None
+        self.handshakes: tuple[float, ...] = ()
+        """When the peers last shook hands, as of the last time that they were read back."""
 
     def close(self) -> None:
         """Let go of the kernel's sockets; everything set stays."""
@@ -172,10 +174,6 @@ class Gateway:
         rules = self._tunnel.links.rules()
         return findings(read_other_tables(), rules, sysctl.read_settings(), self.desired.config)
 
-    def device(self) -> Device | None:
-        """Return the WireGuard device with its peers' handshakes and counters, or None before start."""
-        return None if self.desired is None else self._tunnel.device(self.desired.device.name)
-
     def stop(self) -> None:
         """Take back what start did: the interface first, the locks last. Raise the first error after trying it all."""
         ours = None if self.desired is None else frozenset(peer.public_key for peer in self.desired.device.peers)
@@ -289,13 +287,18 @@ class Gateway:
         link = links.find(desired.device.name)
         return Actual(
             link,
-            self._tunnel.device(desired.device.name) if link is not None and Part.DEVICE in parts else None,
+            self._device(link.name) if link is not None and Part.DEVICE in parts else None,
             links.addresses(link) if link is not None and Part.LINK in parts else (),
             plan.routes_in_charge(links.routes(), desired.config) if Part.ROUTES in parts else (),
             plan.our_rules(links.rules()) if Part.RULES in parts else (),
             self._table.read() if Part.RULESET in parts else None,
             sysctl.read_settings() if Part.FORWARDING in parts else {},
         )
+
+    def _device(self, name: str) -> Device:
+        device = self._tunnel.device(name)
+        self.handshakes = tuple(peer.last_handshake for peer in device.peers)
+        return device
 
     def _undo_routing(self) -> None:
         links = self._tunnel.links

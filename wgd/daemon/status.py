@@ -19,9 +19,9 @@ LIVE_SECONDS = 180
 DRIFTS_KEPT = 20
 
 
-def is_live(peer: DevicePeer, now: float) -> bool:
-    """Tell whether a peer's session can be in use; `now` is in seconds since the epoch."""
-    return now - peer.last_handshake < LIVE_SECONDS
+def is_live(last_handshake: float, now: float) -> bool:
+    """Tell whether a peer's session can be in use; both are in seconds since the epoch."""
+    return now - last_handshake < LIVE_SECONDS
 
 
 class DriftSeen:
@@ -102,7 +102,7 @@ def peer_fields(peer: DevicePeer, now: float) -> dict[str, Any]:
         "allowed_ips": sorted(map(str, peer.allowed_ips)),
         "endpoint": str(peer.endpoint) if peer.endpoint is not None else None,
         "last_handshake": peer.last_handshake or None,
-        "live": is_live(peer, now),
+        "live": is_live(peer.last_handshake, now),
         "rx_bytes": peer.rx_bytes,
         "tx_bytes": peer.tx_bytes,
     }

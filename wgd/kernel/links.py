@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from wgd.errors import KernelError
-from wgd.kernel.route_dump import ROUTE_KINDS, dump_routes
+from wgd.kernel.route_dump import ROUTE_KINDS, RouteReader
 from wgd.kernel.routes import add_routes, remove_routes
 from wgd.kernel.wireguard import no_kernel_wireguard
 from wgd.model import Address
@@ -35,6 +35,7 @@ class Links:
 
     def __init__(self) -> None:
         self._netlink = IPRoute()
+        self._routes = RouteReader()
 
     def close(self) -> None:
         """Close the netlink socket."""
@@ -107,7 +108,7 @@ class Links:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes of every table and both families, multipath ones once for each next hop."""
-        return dump_routes({link.index: link.name for link in self.links()})
+        return self._routes.read({link.index: link.name for link in self.links()})
 
     def add_route(self, route: Route) -> None:
         """Add a route; there already is success, another route to the same destination is KernelError."""

@@ -38,7 +38,7 @@ _TABLE_OF_ROUTE_HEADER = 4
 _ATTRIBUTE_TYPE = 0x3FFF
 _NFT_SUBSYSTEM = 10
 _NFT_GENERATION = 15
-_NFT_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+NFT_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
 class Subject(Enum):
@@ -188,5 +188,5 @@ def _route_notice(kind: int, message: memoryview) -> Notice | None:
 def _nftables_notice(kind: int, message: memoryview) -> Notice | None:
     if kind >> 8 != _NFT_SUBSYSTEM or kind & 0xFF == _NFT_GENERATION:
         return None
-    family = _NFT_FAMILIES.get(message[0], str(message[0]))
+    family = NFT_FAMILIES.get(message[0], str(message[0]))
     return Notice(Subject.TABLE, f"{family} {_text(_attribute(message, _FAMILY_HEADER, _NFTA_TABLE))}")

@@ -19,16 +19,14 @@ from wgd.errors import KernelError
 from wgd.kernel import nft_listing as listing
 from wgd.kernel.netlink import attribute, attributes, text, text_of
 from wgd.kernel.nft_listing import Rule, SetHead
-from wgd.kernel.nft_messages import LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
-from wgd.kernel.nft_socket import NftSocket, RefusedError
+from wgd.kernel.nft_messages import FAMILY_HEADER, LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
+from wgd.kernel.nft_socket import GET_TABLE, TABLE_ATTRIBUTE, NftSocket, RefusedError
 from wgd.plan.state import ElementChange, Transaction
 from wgd.policy.ruleset import GENERATION_SET, LIMIT_SETS, NOTHING, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
 
-GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = (
-    SUBSYSTEM << 8 | kind for kind in (1, 4, 7, 10, 13, 19)
-)
+GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = (SUBSYSTEM << 8 | kind for kind in (4, 7, 10, 13, 19))
 """NFT_MSG_GET…"""
-NAME_OF_TABLE, FLAGS_OF_TABLE, RULE_TABLE, RULE_CHAIN, SET_TABLE = 1, 2, 1, 2, 1
+FLAGS_OF_TABLE, RULE_TABLE, RULE_CHAIN, SET_TABLE = 2, 1, 2, 1
 OBJECT_TABLE, OBJECT_NAME, OBJECT_TYPE = 1, 2, 3
 """NFTA_…"""
 OBJECT_COUNTER = 1
@@ -130,7 +128,7 @@ class Nft:
         """Tell whether our table is switched off; None when there is none."""
         for body in self._dump(GET_TABLE):
             found = dict(attributes(body))
-            if text_of(found.get(NAME_OF_TABLE)) == TABLE_NAME:
+            if text_of(found.get(TABLE_ATTRIBUTE)) == TABLE_NAME:
                 return bool(NUMBER.unpack(found[FLAGS_OF_TABLE])[0] & DORMANT)
         return None
 
@@ -194,7 +192,7 @@ class Nft:
     def _dump(self, kind: int, body: bytes = b"") -> list[memoryview]:
         """Return a list of the kernel's, an empty one of what is not there."""
         try:
-            return self._netlink.dump(kind, body)
+            return [found[FAMILY_HEADER.size :] for found in self._netlink.dump(kind, body)]
         except RefusedError as error:
             if error.code == errno.ENOENT:
                 return []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from typing import Any
 
 import nftables
 
-from wgd.errors import KernelError
+from wgd.kernel.nft_socket import NftSocket
 
 OURS = ("inet", "wgd")
 _HANDLE = re.compile(r"^\s*(?P<text>.*?) # handle (?P<handle>\d+)$")
@@ -20,19 +21,15 @@ def read_other_tables() -> list[dict[str, Any]]:
     Each rule has a further key, `text`: itself as nft writes it. Of what iptables put there, JSON has the name alone.
     Raise KernelError when the tables cannot be listed; one that vanishes meanwhile is left out.
     """
+    # Not by libnftables: to list the tables' names it reads the elements of all of them.
+    with closing(NftSocket()) as netlink:
+        others = [table for table in netlink.tables() if table != OURS]
+    if not others:
+        return []
     nft = nftables.Nftables()
     nft.set_terse_output(True)
     nft.set_handle_output(True)
-    nft.set_json_output(True)
-    code, output, error = nft.cmd("list tables")
-    if code != 0:
-        raise KernelError("nftables", f"the tables of others cannot be listed: {error.strip()}")
-    found: list[dict[str, Any]] = []
-    for listed in json.loads(output)["nftables"]:
-        table = listed.get("table")
-        if table is not None and (table["family"], table["name"]) != OURS:
-            found += _read(nft, f"{table['family']} {table['name']}")
-    return found
+    return [found for family, name in others for found in _read(nft, f"{family} {name}")]
 
 
 def _read(nft: nftables.Nftables, table: str) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import os
 import socket
 
 from wgd.errors import KernelError
-from wgd.kernel.monitor import NETLINK_NETFILTER, SOL_NETLINK
-from wgd.kernel.netlink import ATTRIBUTE, DONE, DUMP, DUMP_INTERRUPTED, ERROR, Message, messages
+from wgd.kernel.monitor import NETLINK_NETFILTER, NFT_FAMILIES, SOL_NETLINK
+from wgd.kernel.netlink import ATTRIBUTE, DONE, DUMP, DUMP_INTERRUPTED, ERROR, Message, attributes, messages, text_of
 from wgd.kernel.nft_messages import FAMILY_HEADER, NFPROTO_INET, NUMBER, SUBSYSTEM, message
 
 SO_SNDBUFFORCE, NETLINK_CAP_ACK = 32, 10
@@ -17,6 +17,8 @@ RECEIVE_BYTES = 1 << 16
 """The kernel fills as much of it as it can, at most 32 KiB (netlink_dump in net/netlink/af_netlink.c)."""
 ANSWER_SECONDS = 30.0
 DUMP_ATTEMPTS = 20
+GET_TABLE, TABLE_ATTRIBUTE = SUBSYSTEM << 8 | 1, 1
+"""NFT_MSG_GETTABLE and NFTA_TABLE_NAME."""
 GET_GENERATION, NEW_GENERATION = SUBSYSTEM << 8 | 16, SUBSYSTEM << 8 | 15
 """NFT_MSG_GETGEN and NFT_MSG_NEWGEN."""
 
@@ -77,20 +79,31 @@ class NftSocket:
             if answer.code:
                 raise RefusedError(answer.code, answer.sequence)
 
-    def dump(self, kind: int, body: bytes = b"") -> list[memoryview]:
-        """Return the bodies of all messages that answer a request for a list.
+    def dump(self, kind: int, body: bytes = b"", family: int = NFPROTO_INET) -> list[memoryview]:
+        """Return the bodies of all messages that answer a request for a list, each with its family's header.
 
         What a change of the ruleset has interrupted is asked for anew. Raise RefusedError when the kernel refuses.
         """
         for _ in range(DUMP_ATTEMPTS):
-            found, whole = self._dump(kind, body)
+            found, whole = self._dump(kind, body, family)
             if whole:
                 return found
         raise KernelError("nftables", "others change them faster than they can be read")
 
-    def _dump(self, kind: int, body: bytes) -> tuple[list[memoryview], bool]:
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Return family and name of every table."""
+        try:
+            found = self.dump(GET_TABLE, family=NFPROTO_UNSPEC)
+        except RefusedError as error:
+            raise KernelError("nftables", f"the tables cannot be listed: {error}") from error
+        return tuple(
+            (NFT_FAMILIES.get(body[0], ""), text_of(dict(attributes(body[FAMILY_HEADER.size :])).get(TABLE_ATTRIBUTE)))
+            for body in found
+        )
+
+    def _dump(self, kind: int, body: bytes, family: int) -> tuple[list[memoryview], bool]:
         """Return the bodies of one dump, and whether nobody changed the ruleset meanwhile."""
-        self._ask(kind, DUMP, body)
+        self._ask(kind, DUMP, body, family)
         found: list[memoryview] = []
         whole = True
         while True:
@@ -100,7 +113,7 @@ class NftSocket:
                     if answer.code:
                         raise RefusedError(answer.code, answer.sequence)
                     return found, whole
-                found.append(answer.body[FAMILY_HEADER.size :])
+                found.append(answer.body)
 
     def _ask(self, kind: int, flags: int, body: bytes, family: int = NFPROTO_INET) -> None:
         self._sequence += 1

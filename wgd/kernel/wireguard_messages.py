@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from wgd.errors import KernelError
@@ -37,6 +38,8 @@ BATCH_PEERS = 500
 BATCH_BYTES = 60_000
 """The most that one payload holds: it is an attribute's, whose length has 16 bits."""
 _PIECE_ALLOWED_IPS = 1000
+MOST_PEERS = 1 << 16
+"""How many peers' AllowedIPs are kept as values."""
 
 _Fields = dict[int, bytes]
 
@@ -138,7 +141,13 @@ def _allowed_ip(network: Network) -> bytes:
     )
 
 
-def _networks(entries: bytes) -> Iterator[Network]:
+@lru_cache(MOST_PEERS)
+def _networks(entries: bytes) -> frozenset[Network]:
+    """Return the AllowedIPs of a peer; they are read again and again, and hardly ever change."""
+    return frozenset(_each_network(entries))
+
+
+def _each_network(entries: bytes) -> Iterator[Network]:
     for _, nest in _attributes(entries):
         fields = dict(_attributes(nest))
         prefix = (fields[_IPADDR], fields[_CIDR_MASK][0])
@@ -190,7 +199,7 @@ def _peer(fields: _Fields, allowed_ips: Iterable[bytes]) -> DevicePeer:
     preshared_key = fields[_PRESHARED_KEY]
     return DevicePeer(
         public_key=PublicKey(fields[_PUBLIC_KEY]),
-        allowed_ips=frozenset(network for entries in allowed_ips for network in _networks(entries)),
+        allowed_ips=_networks(b"".join(allowed_ips)),
         preshared_key=None if preshared_key == NO_KEY else SecretKey(preshared_key),
         endpoint=_endpoint(fields[_ENDPOINT]) if _ENDPOINT in fields else None,
         persistent_keepalive=_U16.unpack(fields[_KEEPALIVE])[0],

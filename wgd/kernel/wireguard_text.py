@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import ip_network
 
 from wgd.errors import KernelError
-from wgd.model import KEY_BYTES, Endpoint, PublicKey, SecretKey
+from wgd.model import KEY_BYTES, Endpoint, Network, PublicKey, SecretKey
 from wgd.plan.state import Device, DevicePeer, PeerChange
 
 NO_KEY = bytes(KEY_BYTES)
 """An all-zero preshared key means that there is none."""
+
+MOST_PEERS = 1 << 16
+"""How many peers' AllowedIPs are kept as values."""
 
 _Fields = dict[str, str]
 
@@ -70,7 +74,7 @@ def _peer(fields: _Fields, allowed_ips: list[str]) -> DevicePeer:
     seconds, nanoseconds = fields.get("last_handshake_time_sec", "0"), fields.get("last_handshake_time_nsec", "0")
     return DevicePeer(
         public_key=PublicKey(_key(fields["public_key"])),
-        allowed_ips=frozenset(map(ip_network, allowed_ips)),
+        allowed_ips=_networks(tuple(allowed_ips)),
         preshared_key=_secret(fields, "preshared_key"),
         endpoint=_endpoint(fields["endpoint"]) if "endpoint" in fields else None,
         persistent_keepalive=int(fields.get("persistent_keepalive_interval", "0")),
@@ -78,6 +82,12 @@ def _peer(fields: _Fields, allowed_ips: list[str]) -> DevicePeer:
         rx_bytes=int(fields.get("rx_bytes", "0")),
         tx_bytes=int(fields.get("tx_bytes", "0")),
     )
+
+
+@lru_cache(MOST_PEERS)
+def _networks(texts: tuple[str, ...]) -> frozenset[Network]:
+    """Return the AllowedIPs of a peer; they are read again and again, and hardly ever change."""
+    return frozenset(map(ip_network, texts))
 
 
 def _key(text: str) -> bytes:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from wgd.model import PublicKey, SecretKey, ServerConfig
 from wgd.plan import forwarding, peers, routing, ruleset
 from wgd.plan.state import PROTOCOL, Device, DeviceAddress, DevicePeer, Link, Route, RoutingRule
+from wgd.policy.remembered import remembered
 from wgd.policy.ruleset import NOTHING, Ruleset
 from wgd.policy.table import desired_ruleset
 
@@ -134,7 +135,12 @@ def our_routes(values: tuple[Route, ...]) -> tuple[Route, ...]:
 
 def routes_in_charge(values: tuple[Route, ...], config: ServerConfig) -> tuple[Route, ...]:
     """Return those routes that wgd added, and those that somebody put into its tables."""
-    tables = (config.routing.table, config.routing.table + 1)
+    return _in_charge(values, config.routing.table)
+
+
+@remembered
+def _in_charge(values: tuple[Route, ...], table: int) -> tuple[Route, ...]:
+    tables = (table, table + 1)
     return tuple(value for value in values if value.protocol == PROTOCOL or value.table in tables)
 
 
@@ -184,11 +190,16 @@ def _rule_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
 def _route_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:
     """Compare the routes, without those that go with their link: a link that is down or gone has none."""
     has_routes = actual.link is not None and actual.link.up
-    change = routing.change(wanted.routes, actual.routes)
+    change = _route_change(wanted.routes, actual.routes)
     for routes, what in ((change.add, "is missing"), (change.remove, "does not belong there")):
         for route in routes:
             if has_routes or route.device is None:
                 yield Difference("route", f"{route.kind} {route.destination} in table {route.table} {what}")
+
+
+@remembered
+def _route_change(desired: tuple[Route, ...], actual: tuple[Route, ...]) -> routing.SetChange[Route]:
+    return routing.change(desired, actual)
 
 
 def _link_differences(wanted: Desired, actual: Actual) -> Iterator[Difference]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from wgd.model import Network, ServerConfig
+from wgd.model import Network, Peer, ServerConfig
 from wgd.plan.foreign_rules import Packet, mark_bit, matches, puts_into_zone, verdicts
 from wgd.plan.foreign_tables import Chain, Tables, parse_tables
 from wgd.plan.remedy import accept_remedy, port_remedy, prefixed
 from wgd.plan.routing import RULES_A_FAMILY
 from wgd.plan.state import PROTOCOL, RoutingRule
+from wgd.policy.remembered import remembered
 
 OUR_PREROUTING_PRIORITY = 1000
 """Of policy/skeleton.py."""
@@ -66,11 +67,9 @@ def _packets(config: ServerConfig) -> Iterator[Packet]:
     """Yield one packet of each kind that the host must let pass: from clients, their replies, and the tunnel's own."""
     name, bit = config.interface.name, config.routing.mark
     for version in FAMILIES:
-        networks: list[Network] = [
-            network for peer in config.peers for network in peer.allowed_ips if network.version == version
-        ]
+        networks = _clients(config.peers)[version]
         if networks and any(address.version == version for address in config.interface.address):
-            of_clients = Packet("", version, name, "new", networks=tuple(_few(networks)), bit=bit)
+            of_clients = Packet("", version, name, "new", networks=networks, bit=bit)
             yield replace(of_clients, what="what clients send", incoming=True)
             yield replace(of_clients, what="replies to clients", state="established", outgoing=True)
             if any(rule.allow_from for rule in config.policy.rules):
@@ -79,15 +78,23 @@ def _packets(config: ServerConfig) -> Iterator[Packet]:
             yield Packet("the tunnel's own packets", version, name, "new", port=config.interface.listen_port)
 
 
-def _few(networks: list[Network]) -> Iterator[Network]:
-    """Yield the networks, or where they are many what they lie in: a rule is about all of them or about few."""
+@remembered
+def _clients(peers: tuple[Peer, ...]) -> Mapping[int, tuple[Network, ...]]:
+    """Return the clients' networks by IP version."""
+    return {
+        version: _few([network for peer in peers for network in peer.allowed_ips if network.version == version])
+        for version in FAMILIES
+    }
+
+
+def _few(networks: list[Network]) -> tuple[Network, ...]:
+    """Return the networks, or where they are many what they lie in: a rule is about all of them or about few."""
     if len(networks) <= MOST_NETWORKS:
-        yield from networks
-        return
-    whole = ip_network(networks[0])
-    while not all(network.subnet_of(whole) for network in networks):  # type: ignore[arg-type] # of one version
-        whole = whole.supernet()
-    yield whole
+        return tuple(networks)
+    first = min(int(network.network_address) for network in networks)
+    last = max(int(network.broadcast_address) for network in networks)
+    length = networks[0].max_prefixlen - (first ^ last).bit_length()
+    return (ip_network(f"{networks[0].network_address}/{length}", strict=False),)
 
 
 def _chains(tables: Tables, packet: Packet, *hooks: str) -> Iterator[Chain]:

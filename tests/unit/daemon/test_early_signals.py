@@ -14,7 +14,6 @@ from wgd.daemon import client as client_module
 from wgd.daemon import server as server_module
 from wgd.daemon.client import Client
 from wgd.daemon.server import Server
-from wgd.plan.state import Device
 
 
 class Started:
@@ -23,6 +22,7 @@ class Started:
     def __init__(self, _: object) -> None:
         self.did: list[str] = []
         self.desired: object = None
+        self.handshakes: tuple[float, ...] = ()
         self.nothing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def prepare(self, config: object, _: object = None) -> object:
@@ -47,9 +47,6 @@ class Started:
 
     def neighbours(self) -> tuple[()]:
         return ()
-
-    def device(self) -> Device:
-        return Device("wgd0", None, None)
 
     def use(self, _: object) -> None:
         self.did.append("use")

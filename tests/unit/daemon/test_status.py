@@ -100,8 +100,8 @@ def test_a_peer_s_session_is_told_and_its_keys_are_not() -> None:
 
 def test_a_peer_is_live_as_long_as_a_session_can_be() -> None:
     peer = replace(WANTED.device.peers[0], last_handshake=1000.0)
-    assert is_live(peer, 1000.0 + LIVE_SECONDS - 1)
-    assert not is_live(peer, 1000.0 + LIVE_SECONDS)
+    assert is_live(peer.last_handshake, 1000.0 + LIVE_SECONDS - 1)
+    assert not is_live(peer.last_handshake, 1000.0 + LIVE_SECONDS)
 
 
 def test_drift_is_counted_and_the_last_is_kept() -> None:

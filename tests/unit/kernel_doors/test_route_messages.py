@@ -17,7 +17,7 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 def read(family: int, length: int, *attributes: bytes, table: int = 254, flags: int = 0) -> list[Route]:
     message = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, 119, 0, 1, flags) + b"".join(attributes)
-    return list(_routes(message, 0, len(message), NAMES))
+    return list(_routes(message, NAMES))
 
 
 DST, OIF, PRIORITY = attribute(1, bytes([10, 1, 0, 0])), attribute(4, struct.pack("=I", 3)), 6
