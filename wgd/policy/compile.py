@@ -57,6 +57,7 @@ CLIENT = {
 """Where the client's address stands in what each question asks about: the first field of a shard's keys."""
 SHARDS = 128
 """A fixed number, so that no client ever changes its shard: 78 clients in each when 10,000 have grants of their own."""
+SHARD_DIGITS = 6
 VERDICTS = {"related": "allow_packet"}
 """An ICMP error belongs to its flow's conntrack entry, and is asked about less: it must not vouch for the flow."""
 
@@ -125,8 +126,8 @@ def compile_policy(config: ServerConfig) -> Compiled:
         if len(peers) == 1:
             sharded[shard_of(peers[0])].append((peers[0], policies[policy]))
     for shard, members in sharded.items():
-        add_shard(shard, members, chains, sets)
-        send([peer for peer, _ in members], shard_name(shard), chains, elements)
+        name = add_shard(shard, members, chains, sets)
+        send([peer for peer, _ in members], name, chains, elements)
     sets |= clients(config.peers)
     maps = {name: VerdictMap((ADDRESS_TYPE[int(name[-1])],), found) for name, found in elements.items()}
     return Compiled(chains, sets, maps)
@@ -169,7 +170,7 @@ def shard_of(peer: Peer) -> int:
 
 
 def shard_name(shard: int) -> str:
-    """Return the name that a shard's chains and sets carry."""
+    """Return the name that a shard's sets carry, and with which the name of its chains begins."""
     return f"shard{shard:02x}"
 
 
@@ -186,8 +187,12 @@ def add_shard(
     members: Iterable[tuple[Peer, frozenset[AllowRule]]],
     chains: dict[str, Chain],
     sets: dict[str, KeySet],
-) -> None:
-    """Add the chains and sets of a shard: those of its clients' policies, with the client's address in every key."""
+) -> str:
+    """Add the chains and sets of a shard: those of its clients' policies, with the client's address in every key.
+
+    Return what its chains are called after: which sets it has. Where that changes there are new chains beside the old,
+    to which all of its clients are sent at once: a chain that is rewritten would be a moment too early or too late.
+    """
     name = shard_name(shard)
     forwarded: dict[Kind, list[Element]] = defaultdict(list)
     own: dict[Kind, list[Element]] = defaultdict(list)
@@ -199,9 +204,10 @@ def add_shard(
         add_keys(peer, granted if len(named) == len(everything) else kinds_of(named, FROM_CLIENT), own)
     for kind in [kind for kind in own if kind[0] not in FROM_CLIENT]:
         del own[kind]
-    add_chains(
-        name, shard_sets(f"policy_{name}", forwarded), shard_sets(f"own_{name}", own), chains, sets, client=CLIENT
-    )
+    of_forwarded, of_own = shard_sets(f"policy_{name}", forwarded), shard_sets(f"own_{name}", own)
+    named_after = f"{name}_{digest(' '.join((*of_forwarded, *of_own)), SHARD_DIGITS)}"
+    add_chains(named_after, of_forwarded, of_own, chains, sets, client=CLIENT)
+    return named_after
 
 
 def add_keys(peer: Peer, granted: Mapping[Kind, list[Element]], found: dict[Kind, list[Element]]) -> None:
