@@ -67,7 +67,11 @@ class EventLog:
 
     @property
     def is_behind(self) -> bool:
-        """Whether lost lines wait to be told of in the file."""
+        """Whether lines wait to be written, such as those that tell of losses."""
+        return self._has_debts or (self._file is not None and self._file.owes)
+
+    @property
+    def _has_debts(self) -> bool:
         return any(self._part.numbers[Cell.UNWRITTEN : Cell.UNWRITTEN + len(REASONS)])
 
     def lose(self, reason: str, count: int) -> None:
@@ -77,7 +81,7 @@ class EventLog:
     def write(self, text: bytes, change: Change) -> bool:
         """Append lines, after those that tell of earlier losses; False when not all of `text` stands in the file."""
         data = self._debts() + text
-        if not data:
+        if not data and not self.is_behind:
             _apply(self._part.numbers, change)
             self._part.commit()
             return True
@@ -139,7 +143,7 @@ class EventLog:
 
     def _debts(self) -> bytes:
         """Return the lines for what was lost and has not been told."""
-        if not self.is_behind:
+        if not self._has_debts:
             return b""
         time_now = time_text(time.time_ns())
         unwritten = self._part.numbers[Cell.UNWRITTEN : Cell.UNWRITTEN + len(REASONS)]
@@ -175,7 +179,7 @@ def _as_far(numbers: list[int], change: Change, lines: list[bytes]) -> Change:
     events, losses = _split(lines)
     missing = change.events - events
     told = sum(count for _, count in losses)
-    numbers[Cell.UNWRITTEN + REASONS.index("restart")] += missing + change.lost - told
+    numbers[Cell.UNWRITTEN + REASONS.index("restart")] += max(0, missing + change.lost - told)
     return change._replace(events=events, lost=change.lost + missing)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wgd.errors import HostError
+from wgd.host.copies import Copies
 
 MODE = 0o640
 MAX_LINE_BYTES = 1 << 16
@@ -41,6 +42,9 @@ class LogFile:
         self.path = path
         self._descriptor: int | None = None
         self._torn = False
+        self._copies = Copies(path)
+        self._end = 0
+        self._owed = b""
 
     def open(self) -> None:
         """Open or create the file, mode 0640, and let go of the one before; raise HostError when it is not writable."""
@@ -48,14 +52,27 @@ class LogFile:
         if before is not None:
             self._finish(before)
 
+    @property
+    def owes(self) -> bool:
+        """Whether lines wait to be written once more, which a copy that the file was truncated after does not have."""
+        return bool(self._owed)
+
     def place(self) -> tuple[Place | None, HostError | None]:
-        """Return where the next lines will stand, or why there is no file; one that was deleted is made anew."""
+        """Return where the next lines will stand, or why there is no file; one that was deleted is made anew.
+
+        What the file owes is written before.
+        """
         try:
             if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
-                os.close(self._descriptor)
-                self._descriptor = None
+                self._let_go()
             if self._descriptor is None:
                 self._descriptor = self._open()
+            self._look_for_truncation(self._descriptor)
+            if self._owed:
+                appended = self._write(self._descriptor, self._owed)
+                self._owed = appended.rest
+                if appended.error is not None:
+                    return None, appended.error
             found = os.fstat(self._descriptor)
         except HostError as error:
             return None, error
@@ -70,19 +87,48 @@ class LogFile:
                 self._descriptor = self._open()
         except HostError as error:
             return Appended(text, error)
+        return self._write(self._descriptor, text)
+
+    def _write(self, descriptor: int, text: bytes) -> Appended:
         data = b"\n" + text if self._torn else text
         written = 0
+        appended = Appended(b"", None)
         try:
             while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
+                written += os.write(descriptor, data[written:] if written else data)
+            self._torn = False
         except OSError as error:
             whole = data.rfind(b"\n", 0, written) + 1
             if written:
-                self._torn = not self._take_back(self._descriptor, written - whole)
-            rest = data[max(whole, len(data) - len(text)) :]
-            return Appended(rest, _error(self.path, "written to", error))
-        self._torn = False
-        return Appended(b"", None)
+                self._torn = not self._take_back(descriptor, written - whole)
+            appended = Appended(data[max(whole, len(data) - len(text)) :], _error(self.path, "written to", error))
+            written = whole if not self._torn else written
+        self._wrote(descriptor, data[:written])
+        return appended
+
+    def _wrote(self, descriptor: int, data: bytes) -> None:
+        """Remember what was written last, or see that the file was truncated while it was."""
+        size = os.fstat(descriptor).st_size
+        if size >= self._end + len(data):
+            self._copies.wrote(self._end, data)
+        elif size < len(data):
+            # Truncated after it was written, so that it is gone, or in the copy.
+            self._copies.remember(self._end, data)
+            self._owed += self._copies.missing()
+        else:
+            self._owed += self._copies.missing()
+        self._end = size
+
+    def _look_for_truncation(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        if size < self._end:
+            self._owed += self._copies.missing()
+        self._end = size
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
 
     def was_deleted(self, place: Place) -> bool:
         """Tell whether the file was deleted since `place` was asked for; then it is as it was there."""
@@ -110,15 +156,23 @@ class LogFile:
 
     def close(self) -> None:
         """Bring what was written to the disk and let go of the file; raise HostError when the disk refuses."""
+        if self._descriptor is not None:
+            self._look_for_truncation(self._descriptor)
+        if self._owed:
+            self.place()
         descriptor, self._descriptor = self._descriptor, None
+        self._copies.close()
         if descriptor is not None:
             self._finish(descriptor)
 
     def _open(self) -> int:
+        # Before the file: no copy of it is missed.
+        self._copies.watch()
         descriptor = _open(self.path)
         # A writer that was killed while it wrote, or a machine that lost power, leaves half a line.
         torn = _torn_line(descriptor)
         self._torn = bool(torn) and not (torn.startswith(LINE_START) and self._take_back(descriptor, len(torn)))
+        self._end = os.fstat(descriptor).st_size
         return descriptor
 
     def _take_back(self, descriptor: int, size: int) -> bool:
