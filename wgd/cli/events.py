@@ -119,7 +119,8 @@ def _show_log(path: Path, sieve: Sieve, count: int | None, show: Show, *, follow
         else:
             show(last_lines(parts, sieve, count, unfinished=not follows))
         if follows:
-            with closing(Follower(path, parts[-1] if parts else None)) as follower:
+            newest = next((part for part in reversed(parts) if part.head), None)
+            with closing(Follower(path, newest)) as follower:
                 _follow(follower, sieve, show)
 
 

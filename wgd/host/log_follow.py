@@ -14,7 +14,7 @@ from wgd.host.log_parts import LogPart, open_parts
 
 
 class Follower:
-    """Goes on where `part` has been read to, the file at `path`; None where there is no file yet.
+    """Goes on where `part` has been read to, the newest of the log at `path` that has lines; None where none has.
 
     `missed` becomes true when lines were cut off that had perhaps not been read, and no copy of them is there.
     """
@@ -31,40 +31,53 @@ class Follower:
 
     def new(self) -> Iterator[list[bytes]]:
         """Yield the lines, without line ends, that have come since; none lost and none twice. Raise HostError."""
-        if self._part is None:
-            self._part = self._opened()
         part = self._part
         if part is None:
-            return
-        if part.is_cut():
+            parts = self._parts()
+            yield from self._read(parts, parts)
+        elif part.is_cut():
             yield from self._go_on_after(part, was_cut=True)
-            return
-        replaced = self._is_replaced(part)
-        # After the look at the path: who writes to the new file has written its last line to this one.
-        yield from part.batches(unfinished=False)
-        if replaced:
-            yield from self._go_on_after(part, was_cut=False)
+        else:
+            replaced = self._is_replaced(part)
+            # After the look at the path: who writes to the new file has written its last line to this one.
+            yield from part.batches(unfinished=False)
+            if replaced:
+                yield from self._go_on_after(part, was_cut=False)
 
     def _go_on_after(self, part: LogPart, *, was_cut: bool) -> Iterator[list[bytes]]:
         """Yield what the copy of a part that was read holds beyond it, and all parts after it."""
-        try:
-            parts = open_parts(self._path)
-        except HostError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            # It is between two names; the next call finds it.
-            return
+        parts = self._parts()
         copies = [place for place, other in enumerate(parts) if part.head and other.head == part.head]
         if copies:
-            parts = parts[copies[-1] :]
-            parts[0].resume(part)
+            parts[copies[-1]].resume(part)
+            yield from self._read(parts, parts[copies[-1] :])
         else:
             self.missed = self.missed or was_cut
-            parts = [other for other in parts if other.path == self._path]
-        for following in parts:
-            part.close()
-            self._part = part = following
-            yield from part.batches(unfinished=False)
+            yield from self._read(parts, [other for other in parts if other.path == self._path], even_empty=True)
+
+    def _read(self, parts: list[LogPart], wanted: list[LogPart], *, even_empty: bool = False) -> Iterator[list[bytes]]:
+        """Yield the lines of those parts that are wanted, stay with the last of them that has some, and close the rest.
+
+        One that is empty could not be known again when it is replaced in its turn.
+        """
+        try:
+            for part in wanted:
+                if part.head or even_empty:
+                    self.close()
+                    self._part = part
+                    yield from part.batches(unfinished=False)
+        finally:
+            for part in parts:
+                if part is not self._part:
+                    part.close()
+
+    def _parts(self) -> list[LogPart]:
+        try:
+            return open_parts(self._path)
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise
 
     def _is_replaced(self, part: LogPart) -> bool:
         """Return whether another file has the name, and lines in it."""
@@ -74,11 +87,3 @@ class Follower:
             return False
         mine = part.status()
         return (now.st_dev, now.st_ino) != (mine.st_dev, mine.st_ino) and now.st_size > 0
-
-    def _opened(self) -> LogPart | None:
-        try:
-            return LogPart(self._path)
-        except HostError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
