@@ -13,11 +13,12 @@ from paths import Flow, Path, inside, within
 from report import figure
 from sizes import UDP, client, config, last_rule, server
 
+from wgd.host import sysctl
 from wgd.kernel.links import Links
 from wgd.kernel.nflog import open_nflog
 from wgd.kernel.nft import Nft
 from wgd.model import ServerConfig
-from wgd.plan import routing
+from wgd.plan import forwarding, routing
 from wgd.plan.ruleset import transactions
 from wgd.policy.table import desired_ruleset
 
@@ -53,8 +54,11 @@ LINEAR, CONCATENATED = Size(10, 10, 100), Size(1_000, 10, 10)
 def load_wgd(path: Path, size: Size) -> list[object]:
     """Set both locks for a config, with a log that takes new flows; return what has to stay open."""
     wanted = size.config
-    inside(path.gateway, "sysctl", "-qw", *(f"net.ipv4.conf.{name}.src_valid_mark=1" for name in ("wgd0", "inner")))
+    path.filtered = ("inner",)
+    # What the daemon would find to set where the reverse path is filtered.
+    path.filter_reverse_path(2)
     with within(path.gateway):
+        sysctl.write_settings(forwarding.desired_settings(wanted, sysctl.read_settings(), {}))
         kept = [open_nflog(wanted.logging.nflog_group + number) for number in range(2)]
         Nft().apply(transactions(replace(desired_ruleset(wanted, frozenset()), generation=1), None, time.time()))
         links = Links()
@@ -123,11 +127,13 @@ def routes_to_clients(path: Path) -> None:
 
 
 Loader = Callable[[Path, Size], list[object]]
+NOTHING = "conntrack alone"
 VARIANTS: dict[str, tuple[Loader, Size]] = {
-    "conntrack alone": (load_conntrack, SMALL),
+    NOTHING: (load_conntrack, SMALL),
     "wgd small": (load_wgd, SMALL),
     "wgd large": (load_wgd, LARGE),
     "wgd distinct": (load_wgd, DISTINCT),
+    "wgd of the set's size": (load_wgd, CONCATENATED),
     "linear rules": (load_linear, LINEAR),
     "one concatenated set": (load_concatenated, CONCATENATED),
 }
@@ -143,10 +149,10 @@ def measured(flows: dict[str, Flow], rounds: int, measure: Callable[[Flow], floa
     return found
 
 
-def compare(found: dict[str, list[float]], what: str, family: int, one: str, other: str) -> None:
+def compare(found: dict[str, list[float]], what: str, one: str, other: str) -> None:
     ours, theirs = (statistics.median(found[name]) for name in (one, other))
-    size = f" ({VARIANTS[one][1]})"
-    figure("enforce", f"{what}, IPv{family}, us: {one}{size}", ours, theirs, other)
+    sizes = [f"{name} ({VARIANTS[name][1]})" for name in (one, other) if name != NOTHING]
+    figure("enforce", f"{what}, us: {', '.join(sizes)}", ours, theirs, other)
 
 
 def main() -> None:
@@ -162,29 +168,42 @@ def main() -> None:
                 paths[name].hosts(address, to)
                 flows[name] = paths[name].flow(address, to, port)
                 stack.callback(flows[name].close)
-            run(flows, family)
+            for filtered in (2, 0) if family == 4 else (0,):
+                for path in paths.values():
+                    path.filter_reverse_path(filtered)
+                run(flows, "IPv6" if family == 6 else f"IPv4 (rp_filter {filtered})")
         kept.clear()
 
 
-def run(flows: dict[str, Flow], family: int) -> None:
+def run(flows: dict[str, Flow], where: str) -> None:
+    for flow in flows.values():
+        flow.establish()
     before = {name: flow.arrived() for name, flow in flows.items()}
     each = measured(flows, ROUNDS, lambda flow: flow.seconds_a_packet(BURSTS))
+    answers = measured(flows, ROUNDS, lambda flow: flow.seconds_a_packet(BURSTS, back=True))
     for name, flow in flows.items():
-        arrived, sent = flow.arrived() - before[name], ROUNDS * BURSTS * 64
+        arrived, sent = flow.arrived() - before[name], 2 * ROUNDS * BURSTS * 64
         if arrived != sent:
             raise RuntimeError(f"{name}: {arrived} of {sent} packets have arrived")
     for one, other in (
-        ("wgd small", "conntrack alone"),
-        ("wgd large", "conntrack alone"),
+        ("wgd small", NOTHING),
+        ("wgd large", NOTHING),
         ("wgd large", "wgd small"),
-        ("wgd distinct", "conntrack alone"),
-        ("wgd large", "linear rules"),
-        ("wgd large", "one concatenated set"),
+        ("wgd distinct", NOTHING),
+        ("wgd small", "linear rules"),
+        ("wgd of the set's size", "one concatenated set"),
     ):
-        compare(each, "a packet of a flow", family, one, other)
+        compare(each, f"a packet of a flow, {where}", one, other)
+        compare(answers, f"a packet of the answer, {where}", one, other)
     first = measured(flows, FIRST_ROUNDS, lambda flow: flow.seconds_a_first_packet())
-    for one in ("wgd small", "wgd large", "wgd distinct"):
-        compare(first, "the first packet of a flow", family, one, "conntrack alone")
+    for one, other in (
+        ("wgd small", NOTHING),
+        ("wgd large", NOTHING),
+        ("wgd distinct", NOTHING),
+        ("wgd small", "linear rules"),
+        ("wgd of the set's size", "one concatenated set"),
+    ):
+        compare(first, f"the first packet of a flow, {where}", one, other)
 
 
 if __name__ == "__main__":

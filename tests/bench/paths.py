@@ -81,6 +81,7 @@ class Path:
     def __init__(self) -> None:
         name = f"wgdb{os.getpid()}n{next(_numbers)}"
         self.client, self.gateway, self.server = f"{name}c", f"{name}g", f"{name}s"
+        self.filtered = ("wgd0", "inner")
         self._made: list[str] = []
 
     def __enter__(self) -> Self:
@@ -115,8 +116,6 @@ class Path:
             for device in (*devices, "lo"):
                 inside(name, "ip", "link", "set", device, "up")
         inside(self.gateway, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        # As on a Debian with systemd (/usr/lib/sysctl.d/50-default.conf).
-        inside(self.gateway, "sysctl", "-q", "-w", "net.ipv4.conf.all.rp_filter=2")
         for version, clients, servers, ours in (
             ("-4", "10.80.0.0/14", "172.16.0.0/12", "10.80.0.1"),
             ("-6", "fd80::/64", "fd20::/64", "fd80::1"),
@@ -131,6 +130,14 @@ class Path:
         gateway, device, mac = via
         inside(name, "ip", version, "neigh", "add", gateway, "lladdr", mac, "dev", device, "nud", "permanent")
         inside(name, "ip", version, "route", "add", network, "via", gateway, "dev", device, "onlink")
+
+    def filter_reverse_path(self, value: int) -> None:
+        """Set what the host's rp_filter is: 0, the kernel's default, or 2, Debian 13's (linux-sysctl-defaults).
+
+        Where wgd is in charge of wgd0, it sets that one itself.
+        """
+        settings = (f"net.ipv4.conf.{name}.rp_filter={value}" for name in self.filtered)
+        inside(self.gateway, "sysctl", "-q", "-w", *settings)
 
     def hosts(self, client: str, server: str) -> None:
         """Give the client and the server an address each."""
@@ -151,54 +158,66 @@ class Path:
 
 
 class Flow:
-    """A UDP flow from client to server, answered once; then the server drops what arrives as early as it can."""
+    """A UDP flow from client to server, answered; then both ends drop what arrives as early as they can."""
 
     def __init__(self, path: Path, client: str, server: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in client else socket.AF_INET
         self._path, self._to = path, (client, server, port)
         with within(path.server):
-            answering = socket.socket(family, socket.SOCK_DGRAM)
+            self._back = socket.socket(family, socket.SOCK_DGRAM)
         with within(path.client):
             self._out = socket.socket(family, socket.SOCK_DGRAM)
             raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self._raw = raw
-        with answering:
-            answering.bind((server, port))
-            answering.settimeout(2)
-            self._out.settimeout(2)
-            self._out.bind((client, 0))
-            self._out.connect((server, port))
-            self._out.send(b"first")
-            _, sender = answering.recvfrom(64)
-            answering.sendto(b"answer", sender)
+        self._back.bind((server, port))
+        self._back.settimeout(2)
+        self._out.settimeout(2)
+        self._out.bind((client, 0))
+        self._out.connect((server, port))
+        self._out.send(b"first")
+        _, sender = self._back.recvfrom(64)
+        self._back.connect(sender)
+        for answer in (b"answer", b"answered"):
+            self._back.send(answer)
             self._out.recv(64)
         protocol = "ip6" if family == socket.AF_INET6 else "ip"
         table = f"sink{6 if family == socket.AF_INET6 else 4}"
-        inside(
-            path.server,
-            "nft",
-            f"table {protocol} {table} {{ chain c {{ type filter hook prerouting priority -500;"
-            f" udp dport {port} counter drop; }}; }}",
-        )
+        for name, arriving in ((path.server, port), (path.client, sender[1])):
+            inside(
+                name,
+                "nft",
+                f"table {protocol} {table} {{ chain c {{ type filter hook prerouting priority -500;"
+                f" udp dport {arriving} counter drop; }}; }}",
+            )
         self._counter = (protocol, table)
         self._out.settimeout(None)
+        self._back.settimeout(None)
         self._burst = Burst([PAYLOAD] * AT_ONCE)
         self._firsts = self._first_packets()
 
     def close(self) -> None:
         self._out.close()
+        self._back.close()
         self._raw.close()
 
     def arrived(self) -> int:
-        """Return how many packets have arrived at the server."""
-        listed = inside(self._path.server, "nft", "list", "table", *self._counter)
-        return int(listed.split("counter packets ")[1].split()[0])
+        """Return how many packets have arrived at both ends."""
+        ends = (self._path.server, self._path.client)
+        listed = [inside(name, "nft", "list", "table", *self._counter) for name in ends]
+        return sum(int(found.split("counter packets ")[1].split()[0]) for found in listed)
 
-    def seconds_a_packet(self, bursts: int) -> float:
-        """Return what a packet of the established flow takes."""
+    def establish(self) -> None:
+        """Have each end send to the other, so that conntrack knows the flow, and knows it answered."""
+        for _ in range(2):
+            self._out.send(b"question")
+            self._back.send(b"answer")
+
+    def seconds_a_packet(self, bursts: int, *, back: bool = False) -> float:
+        """Return what a packet of the established flow takes, from client to server or back."""
+        sender = self._back if back else self._out
         begun = time.thread_time()
         for _ in range(bursts):
-            self._burst.send(self._out)
+            self._burst.send(sender)
         return (time.thread_time() - begun) / bursts / AT_ONCE
 
     def seconds_a_first_packet(self) -> float:

@@ -124,16 +124,17 @@ class Crossing:
         for route in desired_routes(config):
             self._links.add_route(route)
         bit = config.routing.mark
-        Nft().apply(
-            (
-                "add table inet crossing",
-                "add chain inet crossing quiet { type filter hook output priority -300; }",
-                f"add rule inet crossing quiet meta mark != {SENT} drop",
-                "add chain inet crossing show { type filter hook postrouting priority 2000; }",
-                f"add rule inet crossing show meta mark & {bit} != 0 ip ttl set {AUTHORISED_TTL}",
-                f"add rule inet crossing show meta mark & {bit} != 0 ip6 hoplimit set {AUTHORISED_TTL}",
+        with contextlib.closing(Nft()) as door:
+            door.apply(
+                (
+                    "add table inet crossing",
+                    "add chain inet crossing quiet { type filter hook output priority -300; }",
+                    f"add rule inet crossing quiet meta mark != {SENT} drop",
+                    "add chain inet crossing show { type filter hook postrouting priority 2000; }",
+                    f"add rule inet crossing show meta mark & {bit} != 0 ip ttl set {AUTHORISED_TTL}",
+                    f"add rule inet crossing show meta mark & {bit} != 0 ip6 hoplimit set {AUTHORISED_TTL}",
+                )
             )
-        )
 
     def close(self) -> None:
         self._links.close()

@@ -9,7 +9,7 @@ from wgd.errors import HostError
 
 ROOT = Path("/proc/sys/net")
 INTERFACE_SETTINGS = {
-    "ipv4": ("forwarding", "rp_filter", "src_valid_mark", "send_redirects"),
+    "ipv4": ("forwarding", "rp_filter", "accept_local", "src_valid_mark", "send_redirects"),
     "ipv6": ("forwarding", "accept_ra"),
 }
 

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -183,6 +183,8 @@ class Links:
             fields |= {"fwmark": rule.mark, "fwmask": rule.mask}
         if rule.incoming is not None:
             fields["iifname"] = rule.incoming
+        if rule.to is not None:
+            fields |= {"dst": str(rule.to.network_address), "dst_len": rule.to.prefixlen}
         with _words_of(f"routing rule {rule.priority} (IPv{rule.family})"):
             self._netlink.rule(
                 command,
@@ -230,6 +232,7 @@ def _address(message: Any) -> DeviceAddress:
 def _rule(message: Any, version: int) -> RoutingRule:
     action = {FR_ACT_TO_TBL: "lookup", FR_ACT_PROHIBIT: "prohibit"}.get(message["action"], str(message["action"]))
     table = (message.get_attr("FRA_TABLE") or message["table"]) if action == "lookup" else 0
+    to = message.get_attr("FRA_DST")
     return RoutingRule(
         version,
         message.get_attr("FRA_PRIORITY") or 0,
@@ -239,4 +242,5 @@ def _rule(message: Any, version: int) -> RoutingRule:
         message.get_attr("FRA_FWMASK") or 0,
         message.get_attr("FRA_IIFNAME"),
         message.get_attr("FRA_PROTOCOL") or 0,
+        ip_network((to, message["dst_len"])) if to is not None else None,
     )

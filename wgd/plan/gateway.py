@@ -80,12 +80,15 @@ def desired(config: ServerConfig, keys: Keys, held: frozenset[int], before: Desi
     device = Device(
         config.interface.name, keys.private, config.interface.listen_port, _device_peers(config, keys, before)
     )
+    unchanged = before if before is not None and _same_routes(config, before.config) else None
     return Desired(
         config,
         device,
         routing.desired_addresses(config),
-        before.routes if before is not None and _same_routes(config, before.config) else routing.desired_routes(config),
-        routing.desired_rules(config),
+        unchanged.routes if unchanged is not None else routing.desired_routes(config),
+        unchanged.rules
+        if unchanged is not None and config.authz_mode is unchanged.config.authz_mode
+        else routing.desired_rules(config),
         desired_ruleset(config, held, NOTHING if before is None else before.ruleset),
     )
 
@@ -109,8 +112,9 @@ def _device_peers(config: ServerConfig, keys: Keys, before: Desired | None) -> t
 
 def _same_routes(config: ServerConfig, before: ServerConfig) -> bool:
     """Tell whether two configs want the same routes."""
-    return (config.interface.name, config.routing, config.peers) == (
+    return (config.interface.name, config.interface.address, config.routing, config.peers) == (
         before.interface.name,
+        before.interface.address,
         before.routing,
         before.peers,
     )

@@ -125,7 +125,8 @@ class Way:
 class RoutingRule:
     """A policy routing rule (`ip rule`) of one family (4 or 6). `mark`/`mask` 0/0 match every packet.
 
-    `action` is `lookup` (with `table`) or `prohibit`; `incoming` is the iif, None for any.
+    `action` is `lookup` (with `table`) or `prohibit`; `incoming` is the iif, None for any; `to` the destinations, None
+    for all.
     """
 
     family: int
@@ -136,6 +137,7 @@ class RoutingRule:
     mask: int = 0
     incoming: str | None = None
     protocol: int = PROTOCOL
+    to: Network | None = None
 
 
 class Action(Enum):

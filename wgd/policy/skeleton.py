@@ -70,6 +70,8 @@ chain from_client
     rt seg-left != 0 goto deny
     ct state related meta l4proto { 1, 58 } goto related_from_client
     ct state established ct mark & $generations == @generation goto allow_packet
+    # The kernel leaves it to us to refuse these (plan/forwarding.py). IPv6 has never refused its own addresses.
+    meta nfproto ipv4 fib saddr type { local, broadcast, multicast } goto deny
     fib daddr type { local, broadcast, anycast, multicast } goto to_gateway
     # Only what the client began: else its answers would vouch for a flow that the network began and may no longer.
     ct direction original ip saddr vmap @out4

@@ -30,7 +30,8 @@ def host(**changes: str) -> dict[str, str]:
     """Return the settings of a host that forwards nothing; `changes` have `__` for `/`."""
     found = {V4: "0"}
     for name in INTERFACES:
-        found |= {f"ipv4/conf/{name}/{setting}": "0" for setting in ("forwarding", "rp_filter", "src_valid_mark")}
+        settings = ("forwarding", "rp_filter", "accept_local", "src_valid_mark")
+        found |= {f"ipv4/conf/{name}/{setting}": "0" for setting in settings}
         found |= {f"ipv4/conf/{name}/send_redirects": "1", f"ipv6/conf/{name}/forwarding": "0"}
         found |= {f"ipv6/conf/{name}/accept_ra": "1"}
     found["ipv4/conf/all/accept_redirects"] = "1"
@@ -163,6 +164,17 @@ def test_where_the_mark_counts_everywhere_already_nothing_is_set() -> None:
 def test_redirects_are_off_on_our_interface_alone() -> None:
     redirects = [name for name in desired_settings(AUTO, host(), {}) if name.endswith("send_redirects")]
     assert redirects == ["ipv4/conf/wgd0/send_redirects"]
+
+
+@pytest.mark.parametrize(("everywhere", "marked"), [("0", False), ("1", True)])
+def test_the_way_back_is_not_looked_up_for_our_interface_unless_the_host_filters_everywhere(
+    everywhere: str, *, marked: bool
+) -> None:
+    settings = host(ipv4__conf__all__rp_filter=everywhere, ipv4__conf__wgd0__rp_filter="2")
+    changes = desired_settings(AUTO, settings, {})
+    assert (changes["ipv4/conf/wgd0/rp_filter"], changes["ipv4/conf/wgd0/accept_local"]) == ("0", "1")
+    assert ("ipv4/conf/wgd0/src_valid_mark" in changes) == marked
+    assert not [name for name in changes if name.endswith(("rp_filter", "accept_local")) and "wgd0" not in name]
 
 
 def test_a_host_without_ipv6_is_forwarded_for_ipv4() -> None:

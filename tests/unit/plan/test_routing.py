@@ -1,5 +1,6 @@
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,15 @@ from hypothesis import strategies as st
 from tests.unit.policy.policy_examples import TUNNEL, server_config
 from wgd.errors import ConflictError
 from wgd.model import AuthzMode, Routing
-from wgd.plan.routing import change, desired_addresses, desired_routes, desired_rules, refuse_collisions
+from wgd.plan.routing import (
+    PREFIXES_AT_MOST,
+    change,
+    covering,
+    desired_addresses,
+    desired_routes,
+    desired_rules,
+    refuse_collisions,
+)
 from wgd.plan.state import PROTOCOL, Route, RoutingRule
 
 STATIC = 4
@@ -30,11 +39,50 @@ def test_a_change_leads_from_what_is_there_to_what_is_wanted(desired: list[int],
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_enforce_refuses_unmarked_packets_of_clients_before_every_look_up(family: int) -> None:
-    refuse, marked, own, mirror = rules_of(family)
+    narrow = replace(ENFORCE, peers=ENFORCE.peers[:2])
+    refuse, marked, own, mirror = rules_of(family, narrow)
     assert refuse == RoutingRule(family, 7780, "prohibit", mark=0, mask=MARK, incoming="wgd0")
-    assert marked == RoutingRule(family, 7781, "lookup", 7780, MARK, MARK)
-    assert own == RoutingRule(family, 7782, "lookup", 7780, incoming="lo")
-    assert mirror == RoutingRule(family, 7783, "lookup", 7781)
+    clients = ip_network({4: "10.80.0.0/24", 6: "fd80::/64"}[family])
+    assert marked == RoutingRule(family, 7781, "lookup", 7780, MARK, MARK, to=clients)
+    assert own == RoutingRule(family, 7782, "lookup", 7780, incoming="lo", to=clients)
+    assert mirror == RoutingRule(family, 7783, "lookup", 7781, to=clients)
+
+
+NETWORKS = st.builds(
+    lambda network, up: network.supernet(new_prefix=max(0, network.max_prefixlen - up)),
+    st.one_of(st.ip_addresses(), st.sampled_from(["10.80.0.2", "10.80.0.9", "10.81.0.1", "fd80::2"])).map(ip_network),
+    st.integers(0, 128),
+)
+
+
+@given(st.lists(st.lists(NETWORKS, max_size=4), max_size=9))
+def test_few_prefixes_cover_every_client_and_none_another(networks: list[list[IPv4Network | IPv6Network]]) -> None:
+    peers = tuple(replace(ENFORCE.peers[0], allowed_ips=tuple(found)) for found in networks)
+    config = replace(ENFORCE, peers=peers)
+    for family in (4, 6):
+        found = covering(family, config)
+        assert len(found) <= PREFIXES_AT_MOST
+        assert not [pair for pair in combinations(found, 2) if pair[0].overlaps(pair[1])]
+        for network in [network for owned in networks for network in owned if network.version == family]:
+            assert any(network.subnet_of(prefix) for prefix in found)
+
+
+@pytest.mark.parametrize(
+    ("clients", "expected"),
+    [
+        (["10.80.0.2/32", "10.80.0.9/32"], ["10.80.0.0/24"]),
+        (["10.80.0.2/32", "192.168.7.0/24"], ["10.80.0.0/24", "192.168.7.0/24"]),
+        (
+            ["10.80.1.2/32", "172.16.0.0/24", "172.16.1.2/32", "172.16.9.0/24", "192.168.7.0/24"],
+            ["10.80.0.0/23", "172.16.0.0/23", "172.16.9.0/24", "192.168.7.0/24"],
+        ),
+        (["0.0.0.0/1", "128.0.0.0/1"], [None]),
+    ],
+)
+def test_neighbours_share_a_prefix(clients: list[str], expected: list[str | None]) -> None:
+    peers = tuple(replace(ENFORCE.peers[0], allowed_ips=(ip_network(network),)) for network in clients)
+    rules = [rule for rule in rules_of(4, replace(ENFORCE, peers=peers)) if rule.priority == 7781]
+    assert [None if rule.to is None else str(rule.to) for rule in rules] == expected
 
 
 @pytest.mark.parametrize("family", [4, 6])
