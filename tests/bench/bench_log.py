@@ -46,15 +46,13 @@ def sample() -> bytes:
         rule = "staff to the web[0]" if verdict == "allow" else None
         port = draw.randrange(32768, 61000)
         time = lines.time_text(START + number * STEP)
+        parts = lines.flow_parts(leading, packet, rule, client_began=True)
         if event == "close":
-            flow = lines.flow_parts(leading, packet, rule, client_began=True)
-            counts = f',"tx_packets":{port},"tx_bytes":{port * 90},"rx_packets":{port},"rx_bytes":{port * 900}'
-            made.append(
-                f'{time}{flow.before_source_port}{port}{flow.after_source_port}{counts},"duration_ms":{port}}}\n'
-            )
+            rest = f',"tx_packets":{port},"tx_bytes":{port * 90},"rx_packets":{port},"rx_bytes":{port * 900}'
+            rest += f',"duration_ms":{port}'
         else:
-            parts = lines.packet_parts(leading, packet, rule, lines.interfaces_text("wgd0", "eth0"))
-            made.append(f"{time}{parts.before_source_port}{port}{parts.before_length}60}}\n")
+            rest = f'{lines.interfaces_text("wgd0", "eth0")},"length":60'
+        made.append(f"{time}{parts.before_source_port}{port}{parts.after_source_port}{rest}}}\n")
     return "".join(made).encode()
 
 
