@@ -34,6 +34,8 @@ def world(world_factory):
         made.configure(POLICY)
         made.daemon = made.serve("--leave-up")
         made.connect(made.alice)
+        # None of the test's flows ends meanwhile: one whose end nobody hears is a loss, too.
+        made.gateway("sysctl", "-q", "net.netfilter.nf_conntrack_udp_timeout=600")
         yield made
 
 
@@ -62,7 +64,10 @@ def counters(world):
 
 def counted(world):
     """How many packets the ruleset has logged, or denied without logging them."""
-    return sum(counters(world).values())
+    found = counters(world)
+    # Flows that have begun: their ends are accounted for apart (test_flow_lives.py).
+    del found["recorded"]
+    return sum(found.values())
 
 
 def told(world):

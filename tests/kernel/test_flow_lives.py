@@ -1,8 +1,11 @@
 """Flows that are open when the daemon ends, or stops to record them: one open, one close."""
 
+from pathlib import Path
+
 import pytest
 from closes import COUNTED, POLICY, counted_by, lines_of, one_close, talk
 from flow import reaches, udp
+from kept import Kept
 from world import PYTHON, World, wait_until
 
 SETTINGS = tuple(f"net.netfilter.nf_conntrack_{name}" for name in ("acct", "timestamp", "events"))
@@ -33,6 +36,52 @@ def test_a_flow_lives_on_and_is_closed_once(world, end):
         close = one_close(world, dst_port=PORT)
         assert [close[key] for key in COUNTED] == counters.read()
         assert close["rule"] == "out[0]"
+
+
+@pytest.mark.parametrize("end", ["end", "kill"], ids=["restart", "kill-9"])
+def test_an_end_that_nobody_hears_is_counted(world, end):
+    with (
+        udp(world.alice, world.lan, World.LAN[0], PORT) as gone,
+        udp(world.alice, world.lan, World.LAN[0], PORT + 1) as alive,
+    ):
+        talk(gone)
+        talk(alive)
+        wait_until("both opens", lambda: len(lines_of(world, "open")) == 2)
+        recorder = Path("/proc", world.gateway("pgrep", "-P", str(world.daemon.pid)).strip(), "cmdline")
+        getattr(world.daemon, end)()
+        # Until it has ended, it writes what it hears.
+        wait_until("the recorder's end", lambda: not recorder.exists() or not recorder.read_bytes())
+        world.gateway("conntrack", "-D", "-p", "udp", "--orig-port-dst", str(PORT))
+        world.daemon = world.serve("--leave-up")
+        lost = world.event(event="lost")
+        assert (lost["count"], lost["reason"]) == (1, "restart")
+        one_close(world, dst_port=PORT + 1)
+        world.daemon.end()
+        world.daemon = world.serve("--leave-up")
+        talk(alive)
+        world.event(event="open", dst_port=PORT + 1)
+    assert len(lines_of(world, "lost")) == 1
+    assert not lines_of(world, "close", dst_port=PORT)
+
+
+@pytest.mark.parametrize("end", ["end", "kill"], ids=["restart", "kill-9"])
+def test_an_end_between_two_daemons_is_told_where_the_manager_keeps_the_socket(world, end):
+    world.daemon.end()
+    kept = Kept()
+    world.daemon = world.serve("--leave-up", kept=kept)
+    try:
+        with udp(world.alice, world.lan, World.LAN[0], PORT) as flow:
+            talk(flow)
+            world.event(event="open", dst_port=PORT)
+            wait_until("the sockets are kept", lambda: len(kept.names()) == 3)
+            getattr(world.daemon, end)()
+            world.gateway("conntrack", "-F")
+            world.daemon = world.serve("--leave-up", kept=kept)
+            assert world.event(event="close", dst_port=PORT)["rx_packets"] == 2
+        assert not lines_of(world, "lost")
+        assert len(lines_of(world, "close", dst_port=PORT)) == 1
+    finally:
+        kept.close()
 
 
 def test_a_stop_closes_it_and_a_start_opens_it_again(world):

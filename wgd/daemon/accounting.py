@@ -14,8 +14,9 @@ from typing import NamedTuple
 from wgd.daemon.tally import FLOW_ENDS, REASONS, Cell, Count, Tally, accounted, cell
 from wgd.kernel.nft_counters import Logged
 
-_LIMITED, _KNOWN = 8, 9
-"""The places of the base of what was only counted, after those of the sources, and of whether there are any yet."""
+_LIMITED, _KNOWN, _ENDS = 8, 9, 10
+"""The places of the base of what was only counted, after those of the groups, of whether there are any yet, and of the
+base of the ends of flows: of these the kernel has counted the beginnings, and those are missing that live on."""
 _MODULO, _LAST_POSITIVE = 1 << 64, (1 << 63) - 1
 NOTHING = Logged((0, 0), 0)
 LAST_TAKEN = (1 << 32) - 1
@@ -36,21 +37,22 @@ class Accounting:
         self._recorded = tally.recorded
         self._compared = tally.compared
 
-    def begin(self, logged: Logged | None, anew: Collection[int]) -> int:
+    def begin(self, logged: Logged | None, anew: Collection[int], alive: int = 0) -> int:
         """Begin before there is a recorder; return how many events were lost while there was none.
 
         `logged` is what the kernel has counted until now, None where it has no table. The groups of the sources `anew`
-        were not bound: nothing of that can still come of them.
+        were not bound: nothing of that can still come of them. `alive` is how many recorded flows there are.
         """
         numbers = self._recorded.numbers = self._recorded.read()
         numbers[Cell.REQUEST] = 0
         if logged is None or not self._compared.numbers[_KNOWN]:
             self._set_bases(numbers, logged or NOTHING)
+            self._compared.numbers[_ENDS] = (accounted(numbers, FLOW_ENDS) - (logged or NOTHING).recorded) % _MODULO
         missing = 0
         expected = self.expected(numbers, logged or NOTHING).logged
         for source in anew:
             if source == FLOW_ENDS:
-                missing += self._ends_lost(numbers)
+                missing += self._ends_lost(numbers, logged or NOTHING, alive)
                 continue
             lost = max(0, expected[source] - accounted(numbers, source))
             numbers[cell(source, Count.LOST)] += lost
@@ -60,11 +62,14 @@ class Accounting:
         self._recorded.commit()
         return missing
 
-    def _ends_lost(self, numbers: list[int]) -> int:
-        """Count as lost the ends of flows that a recorder had taken and not told of, and begin with another socket."""
-        place = cell(FLOW_ENDS, Count.NEXT_SEQUENCE)
-        lost = (self._tally.taken - numbers[place]) & LAST_TAKEN
+    def _ends_lost(self, numbers: list[int], logged: Logged, alive: int) -> int:
+        """Count as lost the ends of flows that were told to nobody, or not told of, and begin with another socket."""
+        bases, told = self._compared.numbers, accounted(numbers, FLOW_ENDS)
+        bases[_ENDS] = max(_signed(bases[_ENDS]), told + alive - logged.recorded) % _MODULO
+        self._compared.commit()
+        lost = logged.recorded + _signed(bases[_ENDS]) - alive - told
         numbers[cell(FLOW_ENDS, Count.LOST)] += lost
+        place = cell(FLOW_ENDS, Count.NEXT_SEQUENCE)
         # Of this socket none was dropped so far (sources.py, accounted_ends).
         numbers[place] = self._tally.taken & LAST_TAKEN
         return lost

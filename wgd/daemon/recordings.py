@@ -15,9 +15,9 @@ from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.store import Store
-from wgd.daemon.tally import Tally, open_tally
+from wgd.daemon.tally import FLOW_ENDS, Tally, open_tally
 from wgd.errors import HostError, KernelError, WgdError
-from wgd.kernel.conntrack import end_recorded_flows, release_recorded_flows
+from wgd.kernel.conntrack import end_recorded_flows, recorded_flows, release_recorded_flows
 from wgd.kernel.flow_ends import open_flow_ends
 from wgd.kernel.nflog import adopt_netfilter, open_nflog
 from wgd.kernel.nft_counters import read_logged
@@ -186,8 +186,11 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
     tally = open_tally(TALLY)
     try:
         recover(Tally(tally).recorded, path.parent)
+        before = recorded_flows()
         logged = read_logged()
         handed, anew = open_sources(source_openers(config.logging), store)
+        # A flow that has begun or ended meanwhile must not be missing.
+        alive = len(before | recorded_flows()) if FLOW_ENDS in anew else 0
     except WgdError:
         os.close(tally)
         forget_counts()
@@ -198,7 +201,7 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
     except HostError:
         recording.stop()
         raise
-    lost = recording.accounting.begin(logged, anew)
+    lost = recording.accounting.begin(logged, anew, alive)
     if lost:
         log.warning("%s events were logged while nobody read them: they are lost", lost)
     recording.start()

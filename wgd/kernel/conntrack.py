@@ -56,6 +56,14 @@ def release_recorded_flows() -> tuple[bytes, ...]:
         return tuple(_request(IPCTNL_MSG_CT_NEW, 0, body) for body in _clear(netlink, found, RECORDED_MASK))
 
 
+def recorded_flows() -> frozenset[bytes]:
+    """Return what names each flow that is in the record; raise KernelError when the kernel refuses."""
+    with _ctnetlink() as netlink:
+        return frozenset(
+            _unmarked(body, RECORDED_MASK) for place in RECORDED for body, _ in _marked(netlink, place, RECORDED_MASK)
+        )
+
+
 def end_recorded_flows() -> None:
     """Delete every flow that is in the record, which tells who listens that it has ended.
 

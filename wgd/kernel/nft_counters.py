@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from wgd.errors import KernelError
 from wgd.kernel.monitor import NETLINK_NETFILTER
-from wgd.policy.ruleset import LIMITED, LOGGED, TABLE_NAME
+from wgd.policy.ruleset import LIMITED, LOGGED, RECORDED, TABLE_NAME
 
 _GET_OBJECT, _NEW_OBJECT = 0x0A13, 0x0A12
 """NFT_MSG_GETOBJ and NFT_MSG_NEWOBJ of NFNL_SUBSYS_NFTABLES."""
@@ -34,10 +34,14 @@ _RECEIVE_BYTES = 1 << 16
 
 
 class Logged(NamedTuple):
-    """What the kernel has counted since the table was made: packets logged to each group, and denials not logged."""
+    """What the kernel has counted since the table was made: packets logged to each group, and denials not logged.
+
+    `recorded` are the flows whose end it tells of.
+    """
 
     groups: tuple[int, ...]
     limited: int
+    recorded: int = 0
 
 
 def read_logged() -> Logged | None:
@@ -53,9 +57,9 @@ def read_logged() -> Logged | None:
             found = dict(_answers(netlink))
     except OSError as error:
         raise KernelError("nftables", f"the counters cannot be read: {error.strerror or error}") from error
-    if not found.keys() >= {*LOGGED, LIMITED}:
+    if not found.keys() >= {*LOGGED, LIMITED, RECORDED}:
         return None
-    return Logged(tuple(found[name] for name in LOGGED), found[LIMITED])
+    return Logged(tuple(found[name] for name in LOGGED), found[LIMITED], found[RECORDED])
 
 
 def _request() -> bytes:

@@ -32,6 +32,8 @@ GENERATION_SET = "generation"
 TABLE_NAME = "wgd"
 LOGGED = ("logged4", "logged6")
 """The counters of packets that were logged, by the log group: they live as long as the table does."""
+RECORDED = "recorded"
+"""The counter of flows that were marked with RECORDED_…: each has an end."""
 LIMITED = "limited"
 """The counter of denials that were not logged because there were so many."""
 LIMIT_SETS = tuple(f"limit_{direction}{family}" for direction in ("from", "to", "spoof") for family in (4, 6))

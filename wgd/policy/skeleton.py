@@ -38,6 +38,7 @@ from wgd.policy.ruleset import (
     GENERATION_WORD,
     IN_FORCE_WORD,
     LOGGED,
+    RECORDED,
     RECORDED_DELIVERED,
     RECORDED_FORWARDED,
     Chain,
@@ -205,12 +206,12 @@ chain log_open
 
 chain log_forwarded
     # The kernel tells of the end of the flows whose ct mark says so (kernel/flow_ends.py).
-    flows| ct mark set ct mark | $forwarded
+    flows| counter name "$recorded" ct mark set ct mark | $forwarded
     flows| goto log_allow
     accept
 
 chain log_delivered
-    flows| ct mark set ct mark | $delivered
+    flows| counter name "$recorded" ct mark set ct mark | $delivered
     flows| goto log_allow
     accept
 
@@ -319,6 +320,7 @@ def fixed_chains(config: ServerConfig, context: Context) -> dict[str, Chain]:
         "answered": ANSWERED_WORD,
         "generation": GENERATION_WORD,
         "in_force": IN_FORCE_WORD,
+        "recorded": RECORDED,
         "forwarded": f"0x{RECORDED_FORWARDED:08x}",
         "delivered": f"0x{RECORDED_DELIVERED:08x}",
         "plain": PLAIN_NEXT_HEADERS,

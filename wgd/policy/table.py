@@ -10,7 +10,7 @@ from wgd.policy.compile import compile_policy
 from wgd.policy.extra import compile_extra
 from wgd.policy.limits import wide_sets
 from wgd.policy.remembered import remembered
-from wgd.policy.ruleset import LIMIT_SETS, LIMITED, LOGGED, NOTHING, Ruleset, digest
+from wgd.policy.ruleset import LIMIT_SETS, LIMITED, LOGGED, NOTHING, RECORDED, Ruleset, digest
 from wgd.policy.skeleton import Context, fixed_chains
 
 POLICY_DIGEST_DIGITS = 8
@@ -43,7 +43,7 @@ def desired_ruleset(config: ServerConfig, held: frozenset[int], like: Ruleset = 
         {**fixed, **policy.chains, **extra.chains},
         _as_in({**policy.sets, **extra.sets, **limits}, like.sets),
         _as_in({**policy.maps, **extra.maps}, like.maps),
-        counters=frozenset((*LOGGED, LIMITED, *LIMIT_SETS)) if config.logging.enabled else frozenset(),
+        counters=frozenset((*LOGGED, RECORDED, LIMITED, *LIMIT_SETS)) if config.logging.enabled else frozenset(),
     )
 
 
