@@ -63,6 +63,11 @@ class _Kind(Enum):
     """They are not written as ours are."""
 
 
+# Under names of their own, since an Enum's members are looked up slowly.
+_OUTSIDE, _BORDER, _UNKNOWN = _Second.OUTSIDE, _Second.BORDER, _Second.FOREIGN
+_WANTED, _REFUSED, _FOREIGN = _Kind.WANTED, _Kind.REFUSED, _Kind.FOREIGN
+
+
 class Sieve:
     """Finds the lines that a Filter accepts, the same as Filter.accepts does."""
 
@@ -81,19 +86,17 @@ class Sieve:
         found = []
         # Looked up here, not once a line: this loop decides how long a reader waits for a gigabyte.
         seconds, kinds = self._seconds, self._kinds
-        outside, foreign_second = _Second.OUTSIDE, _Second.FOREIGN
-        refused, foreign = _Kind.REFUSED, _Kind.FOREIGN
         for line in lines:
             start = line[:_SECOND_END]
             second = seconds.get(start) or self._second(start)
-            if second is outside and line[_SECOND_END:_POINT_END] == b"." and line[_KIND_START:_TIME_END] == b'Z"':
+            if second is _OUTSIDE and line[_SECOND_END:_POINT_END] == b"." and line[_KIND_START:_TIME_END] == b'Z"':
                 continue
             place = line.find(_SOURCE, _KIND_START)
-            kind = foreign
+            kind = _FOREIGN
             if place > 0:
                 part = line[_KIND_START:place]
                 kind = kinds.get(part) or self._kind(part)
-                if kind is refused and second is not foreign_second:
+                if kind is _REFUSED and second is not _UNKNOWN:
                     continue
             if line and self._wants(line, place, second, kind):
                 found.append(line)
@@ -104,15 +107,15 @@ class Sieve:
         rest = _REST.fullmatch(line, place) if place > 0 else None
         if (
             rest is None
-            or second is _Second.FOREIGN
-            or kind is _Kind.FOREIGN
+            or second is _UNKNOWN
+            or kind is _FOREIGN
             or line[_SECOND_END:_POINT_END] != b"."
             or not line[_POINT_END:_KIND_START].isdigit()
         ):
             return self._filter.accepts(line)
-        if kind is not _Kind.WANTED or second is _Second.OUTSIDE:
+        if kind is not _WANTED or second is _OUTSIDE:
             return False
-        if second is _Second.BORDER and not self._filter.accepts_time(
+        if second is _BORDER and not self._filter.accepts_time(
             datetime.fromisoformat(line[_TIME_START : _TIME_END - 1].decode())
         ):
             return False
