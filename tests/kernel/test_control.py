@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from flow import made_in, reaches
-from world import PYTHON, World, wait_until
+from world import PYTHON, World, lasting, wait_until
 
 from wgd.host import control
 from wgd.host.varlink import VarlinkError
@@ -110,7 +110,7 @@ class TestReload:
         assert opened(first, family)
 
     def test_is_1_with_the_reasons_and_changes_nothing_when_it_is_refused(self, first):
-        before = first.gateway("nft", "-a", "list", "ruleset")
+        before = lasting(first.gateway("nft", "-a", "list", "ruleset"))
         first.configure(
             SECOND + "    - {client_id: nobody, allow: [10.20.0.0/24]}\n    - {client_id: alice, allow: [x]}\n"
         )
@@ -118,7 +118,7 @@ class TestReload:
         assert done.returncode == 1
         problems = [line for line in done.stderr.splitlines() if line.startswith(f"{first.server_yaml}:")]
         assert len(problems) == 2
-        assert first.gateway("nft", "-a", "list", "ruleset") == before
+        assert lasting(first.gateway("nft", "-a", "list", "ruleset")) == before
 
     def test_is_4_without_a_daemon(self, first):
         first.daemon.kill()
@@ -145,7 +145,7 @@ class TestReloadThatFailsOnTheWay:
 
     def table(self, world):
         """Return the lines of the table in an order of their own, and without the generation: it moves on."""
-        text = world.gateway("nft", "--stateless", "list", "ruleset")
+        text = lasting(world.gateway("nft", "--stateless", "list", "ruleset"))
         return sorted(re.sub(r"0x[0-9a-f]{2}(000000|ffffff)", "generation", text).splitlines())
 
     def move_to_another_port(self, world):
@@ -204,14 +204,14 @@ class TestConfirm:
 
 class TestPlan:
     def test_says_what_a_reload_would_change_and_changes_nothing(self, first):
-        before = first.gateway("nft", "-a", "list", "ruleset")
+        before = lasting(first.gateway("nft", "-a", "list", "ruleset"))
         first.configure(SECOND, mode="observe")
         done = ask(first, "plan")
         assert done.returncode == 0
         assert "+ policy  more[0]: alice to 10.20.0.11/32 tcp 9000\n" in done.stdout
         assert "authz_mode: enforce -> observe" in done.stdout
         assert "- rule" in done.stdout
-        assert first.gateway("nft", "-a", "list", "ruleset") == before
+        assert lasting(first.gateway("nft", "-a", "list", "ruleset")) == before
 
     def test_of_the_config_in_force_says_that_there_is_nothing_to_do(self, first):
         done = ask(first, "plan")
@@ -325,12 +325,12 @@ class TestSocket:
         assert ask(first, "status").returncode == 4
 
     def test_of_a_live_daemon_refuses_a_second_one(self, first):
-        before = first.gateway("nft", "--handle", "--stateless", "list", "ruleset")
+        before = lasting(first.gateway("nft", "--handle", "--stateless", "list", "ruleset"))
         second = first.gateway.service("-m", "wgd.cli.server", "run", "--config", str(first.server_yaml))
         assert second.wait() == 1
         assert "another daemon already runs" in second.output
         assert ask(first, "status").returncode == 0
-        assert first.gateway("nft", "--handle", "--stateless", "list", "ruleset") == before
+        assert lasting(first.gateway("nft", "--handle", "--stateless", "list", "ruleset")) == before
 
     def test_held_by_silence_and_garbage_answers_all_the_same(self, first):
         held = []

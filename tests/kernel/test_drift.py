@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from world import World, wait_until
+from world import World, lasting, wait_until
 
 SECONDS = 2.0
 """How soon the promise says."""
@@ -39,7 +39,7 @@ def held(world):
         commands += [("ip", option, "rule"), ("ip", option, "route", "show", "table", "7780")]
         commands += [("ip", option, "route", "show", "table", "7781")]
     settings = ("sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.wgd0.send_redirects")
-    found = [sorted(gateway(*words).splitlines()) if gateway.code(*words) == 0 else None for words in commands]
+    found = [sorted(lasting(gateway(*words)).splitlines()) if gateway.code(*words) == 0 else None for words in commands]
     return GENERATION.sub("generation", repr([*found, gateway(*settings)]))
 
 

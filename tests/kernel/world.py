@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -47,6 +48,11 @@ def wait_until(what: str, condition: Callable[[], Any], seconds: float = DEADLIN
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} seconds")
         time.sleep(0.02)
+
+
+def lasting(listing: str) -> str:
+    """Return what nft lists without what the kernel itself puts into the sets of limits, and takes out again."""
+    return re.sub(r"(set limit_\w+ \{[^{}]*?)\s*elements = \{[^}]*\}", r"\1", listing)
 
 
 class Process:
