@@ -78,7 +78,7 @@ class Table:
 
         A kernel that holds it already is not touched.
         """
-        actual: Ruleset | None = self.applied if self.is_as_trusted() else self._found()
+        actual = replace(self.applied, chains=self._held.chains) if self.is_as_trusted() else self._found()
         now = time.time()
         if actual is not None and self.applied.generation in (0, actual.generation):
             kept = replace(desired, generation=actual.generation)

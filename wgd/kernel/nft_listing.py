@@ -43,7 +43,7 @@ from wgd.policy.ruleset import (
 
 CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
 HOOK_NUMBER, HOOK_PRIORITY = 1, 2
-RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
+RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 2, 3, 4, 7
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2
 COUNTER_PACKETS = 2
 SET_TABLE, SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_DATA_TYPE = 1, 2, 3, 4, 6
@@ -73,6 +73,7 @@ class Rule(NamedTuple):
     comment: str
     expressions: bytes
     packets: int
+    handle: int
 
 
 class SetHead(NamedTuple):
@@ -126,7 +127,8 @@ def rule(body: memoryview) -> Rule:
             else:
                 kept.append(bytes(expression))
         content = b"".join(kept)
-    return Rule(text_of(found.get(RULE_CHAIN)), _comment(found.get(RULE_USERDATA)), content, packets)
+    handle = LONG_NUMBER.unpack(found[RULE_HANDLE])[0] if RULE_HANDLE in found else 0
+    return Rule(text_of(found.get(RULE_CHAIN)), _comment(found.get(RULE_USERDATA)), content, packets, handle)
 
 
 def _comment(userdata: memoryview | None) -> str:
@@ -148,7 +150,8 @@ def chain_of(hook: str | None, rules: Iterable[Rule], sets: Callable[[bytes], by
         content.update(sets(each.expressions))
         content.update(b"\0end of rule")
     mark = found[0].comment if found else ""
-    return Chain(hook, mark, len(found), content=content.hexdigest()[:DIGEST_DIGITS])
+    handles = tuple(each.handle for each in found)
+    return Chain(hook, mark, len(found), content=content.hexdigest()[:DIGEST_DIGITS], handles=handles)
 
 
 def set_head(body: memoryview) -> SetHead:

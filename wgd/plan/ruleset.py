@@ -175,15 +175,23 @@ def _in_force(desired: Ruleset, actual: Ruleset) -> int:
 
 
 def _rewrite_accepting(desired: Ruleset, actual: Ruleset) -> Iterator[str]:
-    """Have the rules accept nothing without asking. They are the wanted ones at once: what they name is there."""
-    if _changes_generation(desired, actual):
-        for name, chain, _ in _common(desired.chains, actual.chains):
-            if _accepts_without_asking(chain):
-                yield from _rules_anew(name, chain, actual.generation, 0)
+    """Have the rules accept nothing without asking.
+
+    Where only such rules have to go they are deleted, which costs the kernel nothing. Else they are the wanted ones at
+    once: what they name is there.
+    """
+    if not _changes_generation(desired, actual):
+        return
+    for name, chain, there in _common(desired.chains, actual.chains):
+        accepting = [index for index, rule in enumerate(chain.rules) if _accepts_without_asking(rule)]
+        if accepting and chain == there and len(there.handles) == len(chain.rules):
+            yield from (f"delete rule {TABLE} {name} handle {there.handles[index]}" for index in accepting)
+        elif accepting:
+            yield from _rules_anew(name, chain, actual.generation, 0)
 
 
-def _accepts_without_asking(chain: Chain) -> bool:
-    return any(word in rule for rule in chain.rules for word in (IN_FORCE_WORD, ANSWERED_WORD))
+def _accepts_without_asking(rule: str) -> bool:
+    return IN_FORCE_WORD in rule or ANSWERED_WORD in rule
 
 
 def _withdraw(desired: Ruleset, actual: Ruleset) -> Iterator[ElementChange]:

@@ -61,8 +61,8 @@ class Chain:
     """A chain. `hook` is what makes it a base chain (`type filter hook … priority …`), None for a regular one.
 
     `mark` is what the comment of the first rule says, `rule_count` the number of rules. For a chain read from the
-    kernel they are what is compared: `rules` is empty then, and `content` is the digest of the rules as nft lists
-    them, by which a chain is known again that nobody has changed since it was read.
+    kernel they are what is compared: `rules` is empty then, `content` is the digest of the rules as the kernel lists
+    them, by which a chain is known again that nobody has changed since it was read, and `handles` are their numbers.
     """
 
     hook: str | None
@@ -70,6 +70,7 @@ class Chain:
     rule_count: int
     rules: tuple[str, ...] = field(default=(), compare=False)
     content: str = field(default="", compare=False)
+    handles: tuple[int, ...] = field(default=(), compare=False)
 
     @staticmethod
     def of(*rules: str, hook: str | None = None) -> Chain:

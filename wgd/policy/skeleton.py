@@ -69,7 +69,8 @@ chain from_client
     # parses as a sender does), and the kernel goes on along any.
     ip hdrlength > 5 goto deny
     rt seg-left != 0 goto deny
-    ct state related meta l4proto { 1, 58 } goto related_from_client
+    ct state related meta l4proto { 1, 58 } jump related_from_client
+    ct state related meta l4proto { 1, 58 } goto related
     ct state established ct mark & $generations == @generation goto allow_packet
     # The kernel leaves it to us to refuse these (plan/forwarding.py). IPv6 has never refused its own addresses.
     meta nfproto ipv4 fib saddr type { local, broadcast, multicast } goto deny
@@ -117,10 +118,11 @@ chain to_client
 
 chain related_from_client
     # A client speaks for its own end of a flow, never for another client's: an error made up by hand would end it.
-    ip saddr . ct original ip saddr @pairs4 goto related
-    ip saddr . ct reply ip saddr @pairs4 goto related
-    ip6 saddr . ct original ip6 saddr @pairs6 goto related
-    ip6 saddr . ct reply ip6 saddr @pairs6 goto related
+    # Back to the one that asked: whenever a rule is added, the kernel follows all verdicts on each way to a map.
+    ip saddr . ct original ip saddr @pairs4 return
+    ip saddr . ct reply ip saddr @pairs4 return
+    ip6 saddr . ct original ip6 saddr @pairs6 return
+    ip6 saddr . ct reply ip6 saddr @pairs6 return
     goto deny
 
 chain related
