@@ -138,6 +138,7 @@ class Crossing:
 
     def close(self) -> None:
         self._links.close()
+        self._table.close()
         self._conntrack.close()
         for door in self._doors.values():
             os.close(door)
