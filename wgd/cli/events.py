@@ -45,6 +45,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace, default_co
         else:
             path = options.log or configured_log(options.config, default_config)
             _show_log(path, sieve, lines_wanted(options), show, follows=options.follow)
+        _tell_losses(sieve)
     except (ConfigError, HostError) as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error}\n")
@@ -145,8 +146,18 @@ def last_lines(parts: list[LogPart], sieve: Sieve, count: int, *, unfinished: bo
 def _follow(follower: Follower, sieve: Sieve, show: Show) -> None:
     while True:
         _show_all(follower.new(), sieve, show)
-        sys.stdout.flush()
+        _tell_losses(sieve)
         if follower.missed:
             follower.missed = False
             sys.stderr.write("the log was emptied, and no copy of it is there: lines may be missing here\n")
         time.sleep(POLL_SECONDS)
+
+
+def _tell_losses(sieve: Sieve) -> None:
+    """Say after what was shown that there may have been more: a filter must not hide that the log is incomplete."""
+    sys.stdout.flush()
+    if sieve.lost:
+        sys.stderr.write(
+            f"{sieve.lost} events are missing in this log, perhaps some of these (--event lost shows where)\n"
+        )
+        sieve.lost = 0

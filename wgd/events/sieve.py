@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import Literal
 
-from wgd.events.entry import NO_FILTER, Filter, parse
+from wgd.events.entry import NO_FILTER, Filter, instant, parse
 
 MAX_KEPT = 1 << 15
 """How many parts of a kind are remembered; then all are forgotten at once, as in a port scan."""
@@ -26,6 +27,7 @@ _KIND_START = _SECOND_END + len(".000000")
 _POINT_END = _SECOND_END + 1
 _TIME_END = _KIND_START + len('Z"')
 _SOURCE = b',"src_ip":"'
+_LOST = b'"lost"'
 
 _SECOND = re.compile(rb'\{"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})')
 _STRING = rb'"[ !#-\[\]-~]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[ !#-\[\]-~]*+)*+"'
@@ -69,9 +71,14 @@ _WANTED, _REFUSED, _FOREIGN = _Kind.WANTED, _Kind.REFUSED, _Kind.FOREIGN
 
 
 class Sieve:
-    """Finds the lines that a Filter accepts, the same as Filter.accepts does."""
+    """Finds the lines that a Filter accepts, the same as Filter.accepts does.
+
+    `lost` counts the lost lines that were told of in the time that is wanted, in lines that are not: what is found may
+    lack some.
+    """
 
     def __init__(self, wanted: Filter) -> None:
+        self.lost = 0
         self._filter = wanted
         self._asked = {"event"} | ({"verdict"} if wanted.verdicts else set())
         self._asked |= {"client_id", "client"} if wanted.clients else set()
@@ -112,7 +119,7 @@ class Sieve:
             or line[_SECOND_END:_POINT_END] != b"."
             or not line[_POINT_END:_KIND_START].isdigit()
         ):
-            return self._filter.accepts(line)
+            return self._filter.accepts(line) or self._not_wanted(line)
         if kind is not _WANTED or second is _OUTSIDE:
             return False
         if second is _BORDER and not self._filter.accepts_time(
@@ -122,6 +129,16 @@ class Sieve:
         destination = rest[1]
         wanted = self._destinations.get(destination)
         return self._destination(destination) if wanted is None else wanted
+
+    def _not_wanted(self, line: bytes) -> Literal[False]:
+        """Count what a line that is not wanted tells of lost ones."""
+        if _LOST in line:
+            entry = parse(line) or {}
+            count = entry.get("count")
+            in_time = not self._filter.has_span or self._filter.accepts_time(instant(entry))
+            if entry.get("event") == "lost" and type(count) is int and count > 0 and in_time:
+                self.lost += count
+        return False
 
     def _second(self, start: bytes) -> _Second:
         if len(self._seconds) >= MAX_KEPT:
