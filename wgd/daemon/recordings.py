@@ -65,7 +65,7 @@ class Recordings:
         if before is None or not before.enabled or not config.logging.enabled:
             self._switch(before, config, reload)
         elif self.current is not None:
-            with self._ahead(self.current, before, config):
+            with _names_ahead(self.current, config), self._ahead(self.current, before, config):
                 reload()
             if before.flows and not config.logging.flows:
                 _close_flows(self.current)
@@ -83,7 +83,6 @@ class Recordings:
     @contextmanager
     def _ahead(self, recording: Recording, before: Logging, config: ServerConfig) -> Iterator[None]:
         new = config.logging
-        recording.names(names(config, policy_digest(config)))
         handed, _ = ((), ()) if new.nflog_group == before.nflog_group else open_sources(group_openers(new), self._store)
         try:
             if new.journal:
@@ -158,6 +157,17 @@ class Recordings:
         if self.current is not None:
             self._loop.on_readable(self.current, self.current.handle)
         self._heard = self.current
+
+
+@contextmanager
+def _names_ahead(recording: Recording, config: ServerConfig) -> Iterator[None]:
+    before = recording.newest
+    recording.names(names(config, policy_digest(config)))
+    try:
+        yield
+    except WgdError:
+        recording.names_again(before)
+        raise
 
 
 def _close_flows(recording: Recording) -> None:

@@ -52,8 +52,14 @@ def release_recorded_flows() -> tuple[bytes, ...]:
     Of these, and only of these, nobody is told when they end. Raise KernelError when the kernel refuses.
     """
     with _ctnetlink() as netlink:
-        found = [body for place in RECORDED for body, _ in _marked(netlink, place, RECORDED_MASK)]
-        return tuple(_request(IPCTNL_MSG_CT_NEW, 0, body) for body in _clear(netlink, found, RECORDED_MASK))
+        # A dump tells of a flow twice when the kernel had to begin its bucket anew.
+        found = {
+            _unmarked(body, RECORDED_MASK): body
+            for place in RECORDED
+            for body, _ in _marked(netlink, place, RECORDED_MASK)
+        }
+        cleared = _clear(netlink, list(found.values()), RECORDED_MASK)
+        return tuple(_request(IPCTNL_MSG_CT_NEW, 0, body) for body in cleared)
 
 
 def recorded_flows() -> frozenset[bytes]:

@@ -12,19 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 from event_schema import checked
-from nflog_messages import DONE, message, numbered, some_names
+from flow_messages import flow
+from nflog_messages import ALICE, DONE, config, message, numbered, some_names
 
 from wgd.daemon.recorder_process import ENVIRONMENT
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.tally import open_tally
 from wgd.errors import HostError
-from wgd.policy.names import Names
+from wgd.model import AllowRule, Policy, Rule
+from wgd.policy.names import Names, names
 
 # The recorder asks the real kernel for interface names: every namespace has `lo`, as number 1.
 ONE: dict[str, Any] = {"indev": 1, "outdev": None}
@@ -300,3 +303,17 @@ def test_that_there_is_no_landlock_is_told_once(bench: Bench, caplog: pytest.Log
     for _ in range(2):
         bench.recording._take({"unrestricted": True})
     assert [record.message for record in caplog.records if "no Landlock" in record.message] == [caplog.messages[-1]]
+
+
+def test_flows_that_begin_after_a_reload_was_refused_are_named_by_the_policy_that_stayed(bench: Bench) -> None:
+    def names_called(rule: str) -> Names:
+        known = replace(config(), policy=Policy((Rule(rule, (ALICE,), (AllowRule(ip_network("10.20.0.0/16")),)),)))
+        return replace(names(known, rule), interface="lo")
+
+    for rule in ("before", "in force"):
+        bench.recording.names(names_called(rule))
+    stayed = bench.recording.newest
+    bench.recording.names(names_called("refused"))
+    bench.recording.names_again(stayed)
+    bench.recording.close_flows([flow(times=(time.time_ns(), None), kind=0x0100)])
+    assert [entry["rule"] for entry in checked(bench.path.read_bytes())] == ["in force[0]"]
