@@ -178,7 +178,7 @@ def kept(world):
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "killed"])
 def test_what_is_logged_between_two_daemons_waits_where_the_manager_keeps_the_sockets(world, kept, end):
-    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+    assert sockets(kept) == ["flow-ends", "nflog-100", "nflog-101"]
     settle(world)
     before = told(world)[1]
     world.daemon.send(end)
@@ -190,20 +190,45 @@ def test_what_is_logged_between_two_daemons_waits_where_the_manager_keeps_the_so
     world.daemon = world.serve("--leave-up", kept=kept)
     assert settle(world) == before, "nothing is lost"
     assert told(world)[0] > lines + 300
-    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+    assert sockets(kept) == ["flow-ends", "nflog-100", "nflog-101"]
+
+
+def sockets(kept):
+    """Under which names the manager keeps something other than names."""
+    return [name for name in kept.names() if not name.startswith("names-")]
+
+
+def test_events_that_waited_for_the_next_daemon_are_told_by_the_policy_that_logged_them(world, kept):
+    world.configure(POLICY.replace("- client_id", "- name: before\n      client_id"))
+    assert "reloaded" in world.daemon.reload()
+    world.daemon.kill()
+    wait_until("the end of the recorder", lambda: not recorders_of(world))
+    first = told(world)[0]
+    flows = Flows(world, 100)
+    flows.end()
+    world.configure(POLICY.replace("- client_id", "- name: after\n      client_id"))
+    world.daemon = world.serve("--leave-up", kept=kept)
+    settle(world)
+    opened = [line for line in world.lines() if line["event"] == "open"]
+    waited = [line["rule"] for line in opened[-(told(world)[0] - first) :]]
+    assert len(waited) > 100
+    assert {rule.partition("[")[0] for rule in waited} == {"before"}
+    Flows(world, 10).end()
+    settle(world)
+    assert [line["rule"] for line in world.lines() if line["event"] == "open"][-1].startswith("after[")
 
 
 def test_the_manager_keeps_the_groups_that_are_in_use(world, kept):
     text = world.server_yaml.read_text()
     world.server_yaml.write_text(text.replace("logging: {", "logging: {nflog_group: 300, "))
     assert "reloaded" in world.daemon.reload()
-    assert kept.names() == ["flow-ends", "nflog-300", "nflog-301"]
+    assert sockets(kept) == ["flow-ends", "nflog-300", "nflog-301"]
     world.server_yaml.write_text(text.replace("logging_enabled: true", "logging_enabled: false"))
     world.daemon.reload()
     assert kept.names() == []
     world.server_yaml.write_text(text)
     world.daemon.reload()
-    assert kept.names() == ["flow-ends", "nflog-100", "nflog-101"]
+    assert sockets(kept) == ["flow-ends", "nflog-100", "nflog-101"]
     Flows(world, 100).end()
     settle(world)
 

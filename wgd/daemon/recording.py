@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from wgd.daemon.accounting import Accounting
+from wgd.daemon.kept_names import KeptNames, in_memory
 from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
 from wgd.daemon.sources import Handed, Kind
+from wgd.daemon.store import Store
 from wgd.daemon.tally import Counters, Tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
-from wgd.events.names_book import KEPT
 from wgd.host.journal import JournalSocket
 from wgd.kernel.nft_counters import Logged
 from wgd.policy.names import Names
@@ -41,18 +42,21 @@ MAX_UNANSWERED = 256
 class Recording:
     """The event log of one gateway. `tally`, of `open_tally`, and what is `handed` to the recorder belong to it.
 
-    `refused` says why the file takes no lines at the moment, None when it does.
+    `store` may hold names of the daemon before. `refused` says why the file takes no lines at the moment, None when it
+    does.
     """
 
-    def __init__(self, tally: int, handed: Sequence[Handed], path: Path, names: Names) -> None:
+    def __init__(
+        self, tally: int, handed: Sequence[Handed], path: Path, names: Names, store: Store | None = None
+    ) -> None:
         self.refused: str | None = None
         self._handed = tuple(handed)
         self._path = path
         self._tally_descriptor = tally
         self._tally = Tally(tally)
         self.accounting = Accounting(self._tally)
-        self._names: dict[str, tuple[int, int]] = {}
-        self._keep(names)
+        self._names = KeptNames(store or Store())
+        self._names.keep(names)
         self._epoll = select.epoll()
         self._process: RecorderProcess | None = None
         self._started = 0.0
@@ -75,8 +79,7 @@ class Recording:
 
     def names(self, names: Names) -> None:
         """Make these the newest names; the recorder knows them when this returns, so that the ruleset may use them."""
-        self._keep(names)
-        descriptor, since = self._names[names.digest]
+        descriptor, since = self._names.keep(names)
         self._tell("names", descriptor, since=since)
 
     @property
@@ -212,18 +215,8 @@ class Recording:
             self._journal.close()
         for handed in self._handed:
             handed.socket.close()
-        for descriptor in (*(descriptor for descriptor, _ in self._names.values()), self._tally_descriptor):
-            os.close(descriptor)
-        self._names.clear()
-
-    def _keep(self, names: Names) -> None:
-        """Keep names in memory that a recorder can read, this one or the next."""
-        before = self._names.pop(names.digest, None)
-        self._names[names.digest] = in_memory(f"wgd-names-{names.digest}", names.to_json()), time.time_ns()
-        if before is None and len(self._names) > KEPT:
-            before = self._names.pop(next(iter(self._names)))
-        if before is not None:
-            os.close(before[0])
+        os.close(self._tally_descriptor)
+        self._names.close()
 
     def _begin(self, *, must: bool = False) -> int:
         """Start a recorder and tell it everything it needs; return the id of the request that opens the file.
@@ -236,7 +229,7 @@ class Recording:
         self.refused = None
         self._process = RecorderProcess(self._path.parent, self._tally_descriptor, self._handed)
         self._epoll.register(self._process, select.EPOLLIN)
-        for descriptor, since in self._names.values():
+        for descriptor, since in self._names.all():
             self._process.send({"id": next(self._ids), "do": "names", "since": since}, descriptor)
         if self._journal is not None:
             self._process.send({"id": next(self._ids), "do": "journal"}, self._journal.fileno())
@@ -350,11 +343,3 @@ class Recording:
             log.error("event log: %s; events are counted until it takes lines again", self.refused)
         else:
             log.warning("the event log takes lines again")
-
-
-def in_memory(name: str, data: bytes) -> int:
-    """Return a descriptor behind which there is `data`, for the recorder to read."""
-    descriptor = os.memfd_create(name)
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
-    return descriptor

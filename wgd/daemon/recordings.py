@@ -146,7 +146,7 @@ class Recordings:
             if old is not None:
                 old.stop()
         if self.current is None and before is not None:
-            self._store.remove(source_openers(before))
+            self._store.remove_all()
 
     def _hear(self) -> None:
         """Have the loop hear the recorder in use, and no longer the one before."""
@@ -205,7 +205,7 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
         os.close(tally)
         forget_counts()
         raise
-    recording = Recording(tally, handed, path, names(config, policy_digest(config)))
+    recording = Recording(tally, handed, path, names(config, policy_digest(config)), store)
     try:
         recording.copy_to_journal(wanted=config.logging.journal)
     except HostError:

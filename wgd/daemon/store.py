@@ -23,6 +23,10 @@ class Store:
         """Return a descriptor that was kept under `name`, which is the caller's from now on, None if there is none."""
         return self._found.pop(name, None)
 
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names beginning with `prefix` of what was kept and not taken yet."""
+        return tuple(name for name in self._found if name.startswith(prefix))
+
     def put(self, name: str, descriptor: int) -> None:
         """Have a descriptor kept; one that is kept already is not kept twice."""
         self._put.add(name)
