@@ -27,6 +27,10 @@ LOST = b',"event":"lost",'
 STDIO_LINES = 20
 """At most so many of ulogd2's lines are in a buffer of stdio."""
 PLUGINS = "inppkt_NFLOG", "raw2packet_BASE", "filter_IFINDEX", "filter_IP2STR", "output_JSON"
+BUFFER_SIZE = (
+    f"netlink_socket_buffer_size={RECEIVE_BUFFER_BYTES}",
+    f"netlink_socket_buffer_maxsize={2 * RECEIVE_BUFFER_BYTES}",
+)
 STACK = "NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,json1:JSON"
 
 
@@ -86,21 +90,30 @@ def ulogd2(namespace: str, groups: Sequence[int], folder: Path) -> Iterator[Read
 
     That is: batches of the same size and age as ours, a receive buffer like ours, and no flush after each line.
     """
-    (library,) = Path("/usr/lib").glob("*/ulogd")
-    path, log = folder / "theirs.json", folder / "ulogd.log"
-    lines = [
-        *("[global]", f'logfile="{log}"', *(f'plugin="{library}/ulogd_{name}.so"' for name in PLUGINS)),
-        *(f"stack=log{group}:{STACK}" for group in groups),
-        *("[json1]", f'file="{path}"', "sync=0"),
-    ]
+    lines = []
     for group in groups:
         lines += [f"[log{group}]", f"group={group}", f"bufsize={BUFFER_BYTES}", f"netlink_qthreshold={QUEUE_THRESHOLD}"]
         lines += [f"netlink_qtimeout={round(FLUSH_SECONDS * 100)}"]
         # The size is not taken unless it is less than the largest.
-        lines += [f"netlink_socket_buffer_size={RECEIVE_BUFFER_BYTES}"]
-        lines += [f"netlink_socket_buffer_maxsize={2 * RECEIVE_BUFFER_BYTES}"]
+        lines += BUFFER_SIZE
+    with run_ulogd2(namespace, PLUGINS, [f"log{group}:{STACK}" for group in groups], lines, folder) as reader:
+        yield reader
+
+
+@contextmanager
+def run_ulogd2(
+    namespace: str, plugins: Sequence[str], stacks: Sequence[str], sections: Sequence[str], folder: Path
+) -> Iterator[Reader]:
+    """Run ulogd2 with these plugins, stacks that end in `json1:JSON`, and sections of its configuration."""
+    (library,) = Path("/usr/lib").glob("*/ulogd")
+    path, log = folder / "theirs.json", folder / "ulogd.log"
+    lines = [
+        *("[global]", f'logfile="{log}"', *(f'plugin="{library}/ulogd_{name}.so"' for name in plugins)),
+        *(f"stack={stack}" for stack in stacks),
+        *("[json1]", f'file="{path}"', "sync=0"),
+    ]
     configuration = folder / "ulogd.conf"
-    configuration.write_text("\n".join(lines) + "\n")
+    configuration.write_text("\n".join((*lines, *sections)) + "\n")
     with within(namespace):
         process = subprocess.Popen(["/usr/sbin/ulogd", "-c", str(configuration)], stdin=subprocess.DEVNULL)
     try:
