@@ -35,6 +35,21 @@ class KeptNames:
             self._drop(tuple(self._kept)[:-KEPT])
         return self._kept[names.digest]
 
+    @property
+    def newest(self) -> str:
+        """The digest of the newest."""
+        return next(reversed(self._kept))
+
+    def again(self, digest: str) -> tuple[int, int] | None:
+        """Make some that are kept the newest, from now on; return what `keep` does, None where nothing changes."""
+        if digest not in self._kept or digest == self.newest:
+            return None
+        kept, _ = self._kept[digest]
+        descriptor = os.dup(kept)
+        self._drop([digest])
+        self._put(digest, descriptor, time.time_ns())
+        return self._kept[digest]
+
     def all(self) -> Iterable[tuple[int, int]]:
         """Return descriptors and times, the newest last."""
         return tuple(self._kept.values())

@@ -85,14 +85,14 @@ class Recording:
     @property
     def newest(self) -> str:
         """The digest of the newest names."""
-        return next(reversed(self._names))
+        return self._names.newest
 
     def names_again(self, digest: str) -> None:
         """Make names that were the newest ones before the newest again: their policy has stayed in force."""
-        if digest in self._names and digest != self.newest:
-            descriptor, _ = self._names.pop(digest)
-            self._names[digest] = descriptor, time.time_ns()
-            self._tell("names", descriptor, since=self._names[digest][1])
+        again = self._names.again(digest)
+        if again is not None:
+            descriptor, since = again
+            self._tell("names", descriptor, since=since)
 
     def close_flows(self, flows: Sequence[bytes]) -> None:
         """Write the close lines of flows of whose end the kernel will not tell: conntrack's messages about them."""
