@@ -143,7 +143,11 @@ class EventTable:
         found = instant({"ts": text})
         if found is None:
             return f"{words.readable(text):{_SECOND}}"
-        shown = self._to_local(found).strftime("%Y-%m-%d %H:%M:%S")
+        try:
+            shown = self._to_local(found).strftime("%Y-%m-%d %H:%M:%S")
+        except OverflowError:
+            # The last hours that can be written in UTC, in a zone that is ahead of it.
+            return f"{words.readable(text):{_SECOND}}"
         if second:
             if len(self._times) >= MAX_KEPT:
                 self._times.clear()

@@ -15,7 +15,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class TestForPeople:
     def test_times_are_in_the_hosts_zone_unless_utc_is_asked_for(self, log: Path) -> None:
         done = run("server", "events", "--log", str(log), "-n", "1", TZ="Asia/Tokyo")
         assert done.stdout.startswith("2020-11-25 23:20:53  lost")
+
+    def test_a_time_that_the_hosts_zone_cannot_write_is_shown_as_it_stands(self) -> None:
+        table = EventTable(lambda moment: moment.astimezone(timezone(timedelta(hours=9))), colour=False)
+        for time in ("9999-12-31T23:59:59.000000Z", "0001-01-01T00:00:00+10:00", "soon"):
+            assert table.render([line(LOST, ts=time).encode()]).startswith(time)
 
     def test_a_long_address_sticks_out_of_a_column_that_others_keep(self) -> None:
         table = EventTable(lambda moment: moment.astimezone(UTC), colour=False)
