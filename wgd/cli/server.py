@@ -20,6 +20,7 @@ from wgd.host.control import CONTROL_SOCKET
 from wgd.host.files import read_server_sources
 from wgd.model import PORT_PROTOCOLS, PROTOCOLS, ServerConfig
 from wgd.policy.decide import ended_rules, failed_tests
+from wgd.policy.table import problems_of_size
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ def load(path: Path) -> ServerConfig:
 
 
 def checked(config: ServerConfig) -> ServerConfig:
-    """Return `config` if it passes its policy tests, else raise ConfigError; warn of rules that have ended."""
-    failed = tuple(failed_tests(config))
+    """Return `config` if it passes its policy tests and can be loaded, else raise ConfigError; warn of ended rules."""
+    failed = (*failed_tests(config), *problems_of_size(config))
     if failed:
         raise ConfigError(failed)
     for problem in ended_rules(config, time.time()):

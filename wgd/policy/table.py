@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
+from wgd.errors import Problem
 from wgd.model import Peer, ServerConfig
-from wgd.policy.compile import compile_policy
+from wgd.policy.bounds import too_large
+from wgd.policy.compile import Compiled, compile_policy
 from wgd.policy.extra import compile_extra
 from wgd.policy.limits import wide_sets
 from wgd.policy.remembered import remembered
@@ -36,7 +38,7 @@ def desired_ruleset(config: ServerConfig, held: frozenset[int], like: Ruleset = 
 
     A set or map that equals that of `like` is the very same object, so that it is compared in no time from then on.
     """
-    policy, extra = compile_policy(config), compile_extra(config)
+    policy, extra = _compiled(config)
     fixed = fixed_chains(config, Context(policy_digest(config), held))
     limits = wide_sets(config) if config.logging.enabled else {}
     return Ruleset(
@@ -45,6 +47,17 @@ def desired_ruleset(config: ServerConfig, held: frozenset[int], like: Ruleset = 
         _as_in({**policy.maps, **extra.maps}, like.maps),
         counters=frozenset((*LOGGED, RECORDED, LIMITED, *LIMIT_SETS)) if config.logging.enabled else frozenset(),
     )
+
+
+def problems_of_size(config: ServerConfig) -> Iterator[Problem]:
+    """Yield a problem where the kernel would not load `config`'s policy in any reasonable time."""
+    policy, extra = _compiled(config)
+    return too_large(config, {**policy.sets, **extra.sets})
+
+
+@remembered
+def _compiled(config: ServerConfig) -> tuple[Compiled, Compiled]:
+    return compile_policy(config), compile_extra(config)
 
 
 def _as_in(found: Mapping[str, Value], like: Mapping[str, Value]) -> dict[str, Value]:
