@@ -27,6 +27,7 @@ from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.tally import open_tally
 from wgd.errors import ConflictError
 from wgd.kernel.nflog import open_nflog
+from wgd.kernel.nft_counters import Logged
 from wgd.policy.names import Client, Destination, NamedRule, Names, Prefix
 
 GROUP = 400
@@ -280,6 +281,21 @@ def test_what_an_overrun_takes_is_counted_to_the_last_packet(nodes, log):
     assert counters.lost > 0
     assert log.told() == (counters.events, counters.lost)
     assert counters.events + counters.lost == log.logged() == 20_001
+
+
+def test_an_overrun_at_the_end_is_counted_without_another_event(nodes, log):
+    log.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    os.kill(log.recording.pid, signal.SIGSTOP)
+    send(nodes["alice"], LAN, count=20_000)
+    os.kill(log.recording.pid, signal.SIGCONT)
+    log.recording.settle()
+    assert sum(log.told()) < 20_000
+    log.recording.compare(lambda: Logged((log.logged(), 0), 0))
+    wait_until("the loss", lambda: sum(log.told()) == 20_000)
+    send(nodes["alice"], LAN)
+    log.recording.compare(lambda: Logged((log.logged(), 0), 0))
+    counters = log.recording.settle()
+    assert sum(log.told()) == counters.events + counters.lost == 20_001, "the next event's number is no second loss"
 
 
 def test_kill_9_of_the_recorder_loses_nothing_that_was_queued(nodes, log):

@@ -29,7 +29,7 @@ class KeptNames:
 
     def keep(self, names: Names) -> tuple[int, int]:
         """Make these the newest; return their descriptor and since when they are in force."""
-        if names.digest not in self._kept or next(reversed(self._kept)) != names.digest:
+        if names.digest not in self._kept or names.digest != self.newest:
             self._drop([names.digest] if names.digest in self._kept else [])
             self._put(names.digest, in_memory(f"wgd-names-{names.digest}", names.to_json()), time.time_ns())
             self._drop(tuple(self._kept)[:-KEPT])

@@ -20,7 +20,7 @@ from wgd.daemon.kept_names import KeptNames, in_memory
 from wgd.daemon.recorder_process import NoAnswerError, RecorderProcess
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.store import Store
-from wgd.daemon.tally import Counters, Tally
+from wgd.daemon.tally import Counters, Tally, close_tally
 from wgd.errors import HostError
 from wgd.events.lines import gateway_line
 from wgd.host.journal import JournalSocket
@@ -215,7 +215,7 @@ class Recording:
             self._journal.close()
         for handed in self._handed:
             handed.socket.close()
-        os.close(self._tally_descriptor)
+        close_tally(self._tally_descriptor)
         self._names.close()
 
     def _begin(self, *, must: bool = False) -> int:

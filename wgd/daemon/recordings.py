@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +14,7 @@ from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
 from wgd.daemon.sources import Handed, Kind
 from wgd.daemon.store import Store
-from wgd.daemon.tally import FLOW_ENDS, Tally, open_tally
+from wgd.daemon.tally import FLOW_ENDS, Tally, close_tally, open_tally
 from wgd.errors import HostError, KernelError, WgdError
 from wgd.kernel.conntrack import end_recorded_flows, recorded_flows, release_recorded_flows
 from wgd.kernel.flow_ends import open_flow_ends
@@ -202,7 +201,7 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
         # A flow that has begun or ended meanwhile must not be missing.
         alive = len(before | recorded_flows()) if FLOW_ENDS in anew else 0
     except WgdError:
-        os.close(tally)
+        close_tally(tally)
         forget_counts()
         raise
     recording = Recording(tally, handed, path, names(config, policy_digest(config)), store)

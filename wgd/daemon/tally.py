@@ -194,6 +194,12 @@ def open_tally(path: Path) -> int:
     return descriptor
 
 
+def close_tally(descriptor: int) -> None:
+    """Let go of a tally when its recorder has ended; what reads it yet shall not keep the next daemon waiting."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def _hold(descriptor: int, path: Path) -> None:
     end = time.monotonic() + _WAIT_SECONDS
     while True:

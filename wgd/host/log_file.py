@@ -63,17 +63,21 @@ class LogFile:
         What the file owes is written before.
         """
         try:
-            if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
-                self._let_go()
             if self._descriptor is None:
                 self._descriptor = self._open()
-            self._look_for_truncation(self._descriptor)
+            found = os.fstat(self._descriptor)
+            if found.st_nlink == 0:
+                os.close(self._descriptor)
+                self._descriptor = None
+                self._descriptor = self._open()
+                found = os.fstat(self._descriptor)
+            self._look_for_truncation(found.st_size)
             if self._owed:
                 appended = self._write(self._descriptor, self._owed)
                 self._owed = appended.rest
                 if appended.error is not None:
                     return None, appended.error
-            found = os.fstat(self._descriptor)
+                found = os.fstat(self._descriptor)
         except HostError as error:
             return None, error
         except OSError as error:
@@ -119,16 +123,10 @@ class LogFile:
             self._owed += self._copies.missing()
         self._end = size
 
-    def _look_for_truncation(self, descriptor: int) -> None:
-        size = os.fstat(descriptor).st_size
+    def _look_for_truncation(self, size: int) -> None:
         if size < self._end:
             self._owed += self._copies.missing()
         self._end = size
-
-    def _let_go(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = None
 
     def was_deleted(self, place: Place) -> bool:
         """Tell whether the file was deleted since `place` was asked for; then it is as it was there."""
@@ -157,7 +155,7 @@ class LogFile:
     def close(self) -> None:
         """Bring what was written to the disk and let go of the file; raise HostError when the disk refuses."""
         if self._descriptor is not None:
-            self._look_for_truncation(self._descriptor)
+            self._look_for_truncation(os.fstat(self._descriptor).st_size)
         if self._owed:
             self.place()
         descriptor, self._descriptor = self._descriptor, None
