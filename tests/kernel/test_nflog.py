@@ -172,6 +172,11 @@ class Log:
         listed = json.loads(self.gateway("nft", "-j", "list", "counters", "table", "inet", "wgdtest"))["nftables"]
         return sum(entry["counter"]["packets"] for entry in listed if "counter" in entry)
 
+    def waiting(self):
+        """How many messages of the IPv4 group the kernel has not sent yet."""
+        listed = self.gateway("cat", "/proc/net/netfilter/nfnetlink_log").splitlines()
+        return next(int(row.split()[2]) for row in listed if int(row.split()[0]) == GROUP)
+
     def told(self):
         """How many packets the file has lines for, and how many it says are lost."""
         lines = self.lines()
@@ -287,6 +292,7 @@ def test_an_overrun_at_the_end_is_counted_without_another_event(nodes, log):
     log.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
     os.kill(log.recording.pid, signal.SIGSTOP)
     send(nodes["alice"], LAN, count=20_000)
+    wait_until("the kernel's last messages, for which there is no room", lambda: log.waiting() == 0)
     os.kill(log.recording.pid, signal.SIGCONT)
     log.recording.settle()
     assert sum(log.told()) < 20_000
