@@ -15,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MOST_PROBLEMS = 100
+"""How many problems of a config are told: one mistake may be made in ten thousand lines."""
+
 
 class WgdError(Exception):
     """Base of every error that wgd raises on purpose; `str()` is a sentence for the operator."""
@@ -35,11 +38,13 @@ class Problem:
 
 
 class ConfigError(WgdError):
-    """A config that cannot be used. `problems` is sorted by file and line and never empty."""
+    """A config that cannot be used. `problems` is sorted by file and line and never empty; the text names the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        lines = [str(problem) for problem in self.problems[:MOST_PROBLEMS]]
+        more = len(self.problems) - len(lines)
+        super().__init__("\n".join([*lines, *([f"and {more} more problems"] if more else [])]))
 
 
 class SubjectError(WgdError):

@@ -1,5 +1,6 @@
 """Start, stop, reload and refusal of the gateway: what it changes on the host, and that it takes it back."""
 
+import re
 import signal
 
 import pytest
@@ -72,6 +73,18 @@ class TestStop:
         daemon = world.serve()
         assert daemon.end() == 0, daemon.output
         assert state(world.gateway) == before
+
+    def test_believes_no_chain_that_was_changed_while_it_was_dead(self, world):
+        """What is done to a rule behind its chain's first one leaves the mark standing by which the chain is known."""
+        listing = ("nft", "-a", "list", "chain", "inet", "wgd", "unmarked")
+        daemon = world.serve()
+        before = world.gateway(*listing)
+        daemon.kill()
+        handle = re.search(r'oifname "wgd0" drop # handle (\d+)', before)[1]
+        world.gateway("nft", "replace", "rule", "inet", "wgd", "unmarked", "handle", handle, "accept")
+        daemon = world.serve()
+        assert re.sub(r"handle \d+", "", world.gateway(*listing)) == re.sub(r"handle \d+", "", before)
+        assert daemon.end() == 0, daemon.output
 
     def test_writes_that_it_started_and_stopped(self, world):
         world.serve().end()

@@ -94,9 +94,11 @@ class Table:
         self._held, self._held_at = _without(self._held, changed), number + len(steps)
 
     def _found(self) -> Ruleset | None:
-        """Read the table that is to be changed."""
-        actual = self._readable(self._read())
-        return actual if self._known is None else distrust(actual, self._known, any_generation=True)
+        """Read the table that is to be changed; of one that an earlier run left, every chain is written anew.
+
+        Nobody was there to see whether somebody changed one and left the mark standing by which it is known.
+        """
+        return distrust(self._readable(self._read()), self._known or Known(), any_generation=True)
 
     def delete(self) -> None:
         """Delete the table; nothing happens when there is none."""

@@ -8,6 +8,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 from config_files import INTERFACE, SERVER, key, key_text, peer, server, server_problems
 
+from wgd.errors import ConfigError
 from wgd.model import (
     AllowRule,
     AuthzMode,
@@ -318,3 +319,13 @@ policy:
         ["server.yaml:19", "policy.rules[0].allow[0]"],
         ["server.yaml:20", "policy.rules[0].allow[1].ports[0]"],
     ]
+
+
+def test_a_mistake_made_everywhere_is_told_a_hundred_times_and_the_rest_counted() -> None:
+    wrong = "".join(f"  - {{to: 10.20.0.1/8, number: {number}}}\n" for number in range(17_000))
+    with pytest.raises(ConfigError) as refused:
+        server(SERVER + "peers:\n" + wrong)
+    *told, rest = str(refused.value).splitlines()
+    assert told == [str(problem) for problem in refused.value.problems[:100]]
+    assert rest == f"and {len(refused.value.problems) - 100} more problems"
+    assert len(refused.value.problems) > 17_000
