@@ -135,6 +135,8 @@ DIFFERENT_PORTS = (
     rule(allow(f"{WEB}/32", TCP, 81), clients=(BOB, SITE)),
 )
 EITHER_WAY = [[rule(allow("10.81.0.0/16"), clients=[ALICE])], [rule(allow("10.80.0.0/24"), clients=[SITE])]]
+TO_WEB = rule(allow(f"{WEB}/32"), clients=[ALICE])
+NETWORK_INSTEAD = [[TO_WEB], [replace(TO_WEB, allow=(), allow_from=(allow("0.0.0.0/0"),))]]
 RARE = (
     # Policies of two clients each that differ in their ports alone.
     Example(
@@ -158,12 +160,17 @@ RARE = (
     Example(
         [standing(*rules) for rules in EITHER_WAY], frozenset(), [Question(ALICE, ALICES, SITES, UDP, 20000, 80)], []
     ),
+    # An error about a flow whose rule is gone, while the network may now begin one with the client.
+    Example(
+        [standing(*rules) for rules in NETWORK_INSTEAD], frozenset(), [Question(ALICE, ALICES, WEB, UDP, 20000, 80)], []
+    ),
 )
 
 
 @example(RARE[0])
 @example(RARE[1])
 @example(RARE[2])
+@example(RARE[3])
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(examples())
 def test_the_kernel_does_what_decide_says(gateway: Crossing, tried: Example) -> None:
