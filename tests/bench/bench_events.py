@@ -120,7 +120,8 @@ def main() -> None:
     known = names(wanted, DIGEST)
     groups = [wanted.logging.nflog_group, wanted.logging.nflog_group + 1]
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # Not on a disk, which other programs may keep busy for longer than a round takes.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         # What sends has a CPU of its own, and what reads the others.
         os.sched_setaffinity(0, others or [sender])
         sides = []

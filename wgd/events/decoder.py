@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from wgd.events import lines
@@ -22,8 +23,11 @@ MAX_LAYOUTS = 8
 """How many layouts of the same length are told apart."""
 MAX_LENGTHS = 1 << 8
 MAX_HEADS = 1 << 10
-MAX_KNOWN = 1 << 13
-"""How many lines' parts are kept, about 20 MB: beyond it, as in a port scan, all are forgotten at once."""
+MAX_KNOWN = 1 << 14
+"""How many lines' parts are kept, about 8 MB: beyond it, as in a port scan, all are forgotten at once."""
+
+MAX_LENGTH = 0xFFFF + 40
+"""Of an IPv6 packet with its header; no port is more."""
 
 _LENGTH = struct.Struct("=I")
 _U32 = (1 << 32) - 1
@@ -66,6 +70,8 @@ class Decoder:
         self._heads: dict[bytes, Context] = {}
         self._forms: dict[_FormKey, Form] = {}
         self._known = 0
+        self._numbers = _numbers()
+        self._second: tuple[int | None, str] = None, ""
         self._lost = self._lost_lines = self._undecoded = self._unresolved = 0
 
     def decode(self, buffer: bytes | bytearray, size: int, now: int) -> Batch:
@@ -73,6 +79,8 @@ class Decoder:
         self._lost = self._lost_lines = self._undecoded = self._unresolved = 0
         if self._resolver.refresh(now):
             self._heads.clear()
+            self._forget()
+        elif self._known >= MAX_KNOWN:
             self._forget()
         texts = self._texts(memoryview(buffer)[:size], now)
         return Batch(
@@ -107,33 +115,33 @@ class Decoder:
     def _rows(self, layout: Layout, buffer: memoryview, now: int, texts: list[str]) -> int:
         """Append the lines of the messages at the buffer's beginning that have this layout; return how many they are.
 
-        It is here that the time of an event goes: names are local, and nothing is called for what is known.
+        It is here that the time of an event goes: names are local, numbers are looked up as text rather than rendered,
+        and nothing is called for what is known. Messages of one form mostly come in a row.
         """
-        add, forms = texts.append, self._forms
-        length_added, seq_header = layout.family.length_added, layout.seq_header
+        add, heads, forms = texts.append, self._heads, self._forms
+        numbers, thousand = self._numbers
+        cut, _, seq_header, _, family = layout
+        length_added = family.length_added
         expected = seq_header << 32 | self.next_sequence
-        second, second_text = None, ""
-        other_port: int | str
-        place: int | None
+        second, second_text = self._second
+        form_head = form_shape = form_fragment = form_protocol = None
         count = new = 0
         for (
             head, seconds, microseconds, numbered, shape, length, fragment, protocol, addresses, first, last,
-        ) in layout.rows(buffer):  # fmt: skip
-            form = forms.get((head, shape, fragment, protocol)) or self._new_form(
-                layout, head, shape, fragment, protocol
-            )
-            if form is None:
-                break
-            if form.has_ports:
-                other_port, place = first, last
-            elif form.answers:
-                other_port, place = last, first
-            else:
-                other_port, place = "", first >> 8 if form.has_type else None
-            known = form.known
+        ) in cut(buffer):  # fmt: skip
+            if head != form_head or shape != form_shape or fragment != form_fragment or protocol != form_protocol:
+                if head not in heads:
+                    break
+                key = head, shape, fragment, protocol
+                form = forms.get(key) or self._new_form(layout, key)
+                if form is None:
+                    break
+                form_head, form_shape, form_fragment, form_protocol = key
+                known, parts_of, has_ports, has_type = form.known, form.parts, form.has_ports, form.has_type
+            place = last if has_ports else first >> 8 if has_type else None
             parts = known.get((addresses, place))
             if parts is None:
-                parts = known[addresses, place] = form.parts(addresses, place)
+                parts = known[addresses, place] = parts_of(addresses, place)
                 new += 1
             if numbered != expected:
                 if numbered >> 32 != seq_header:
@@ -145,29 +153,28 @@ class Decoder:
             if seconds != second or microseconds > _LAST_MICROSECOND:
                 second, second_text, microseconds = _second(seconds, microseconds, now)  # noqa: PLW2901
             before, after = parts
-            add(f'{second_text}.{microseconds:06d}Z"{before}{other_port}{after}{length + length_added}}}\n')
+            add(
+                f'{second_text}.{thousand[microseconds // 1000]}{thousand[microseconds % 1000]}Z"'
+                f"{before}{numbers[first] if has_ports else ''}{after}{numbers[length + length_added]}}}\n"
+            )
             count += 1
         self.next_sequence = expected & _U32
-        self._keep(new)
+        self._second = second, second_text
+        self._known += new
         return count
 
-    def _new_form(self, layout: Layout, head: bytes, shape: bytes, fragment: bytes, protocol: int) -> Form | None:
-        """Return the form of messages with this head, shape, fragment bits and protocol; None for the plain walk's."""
-        context = self._heads.get(head)
-        if context is None or protocol in IPV6_EXTENSION_HEADERS or not layout.is_plain(shape, fragment):
+    def _new_form(self, layout: Layout, key: _FormKey) -> Form | None:
+        """Return the form of messages with this key; None for those that are the plain walk's."""
+        head, shape, fragment, protocol = key
+        if protocol in IPV6_EXTENSION_HEADERS or not layout.is_plain(shape, fragment):
             return None
         has_ports = protocol in PORT_PROTOCOLS
-        form = Form(self._resolver, context, protocol, layout.family.address_length, has_ports=has_ports)
-        self._forms[head, shape, fragment, protocol] = form
+        form = Form(self._resolver, self._heads[head], protocol, layout.family.address_length, has_ports=has_ports)
+        self._forms[key] = form
         return form
 
-    def _keep(self, count: int) -> None:
-        """Count the parts that were kept, and forget all when they are too many."""
-        self._known += count
-        if self._known > MAX_KNOWN:
-            self._forget()
-
     def _forget(self) -> None:
+        """Forget what lines have in common."""
         self._forms.clear()
         self._known = 0
 
@@ -228,6 +235,12 @@ class Decoder:
             self._lost += count
             self._lost_lines += 1
         self._reason = "overrun"
+
+
+@lru_cache(1)
+def _numbers() -> tuple[list[str], list[str]]:
+    """Return the numbers up to the largest length of a packet as text, 4 MB, and those of three digits."""
+    return [str(number) for number in range(MAX_LENGTH + 1)], [f"{number:03d}" for number in range(1000)]
 
 
 def _second(seconds: Any, microseconds: Any, now: int) -> tuple[int | None, str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple, TypeVar
 
 from wgd.events import lines
@@ -37,6 +38,7 @@ ANSWER = b"packet reply"
 MAX_CONTEXTS = 1 << 10
 MAX_INDEXES = 1 << 12
 """How many of each are kept: beyond it all are forgotten at once."""
+IPV4_BYTES = 4
 ICMP_PROTOCOLS = frozenset({ICMP, ICMPV6})
 NANOSECONDS = 1_000_000_000
 INTERFACE_NANOSECONDS = 5 * NANOSECONDS
@@ -84,7 +86,7 @@ class Form:
     """
 
     __slots__ = (
-        *("_context", "_ends", "_half", "_protocol", "_resolver", "_tails"),
+        *("_context", "_ends", "_family", "_half", "_protocol", "_resolver", "_tails"),
         *("answers", "has_ports", "has_type", "known"),
     )
 
@@ -99,6 +101,7 @@ class Form:
         self._context = context
         self._protocol = protocol
         self._half = half
+        self._family = AF_INET if half == IPV4_BYTES else AF_INET6
         self._ends: dict[bytes, _End] = {}
         self._tails: dict[tuple[str | None, int | None], str] = {}
 
@@ -113,7 +116,7 @@ class Form:
         if self._context.from_client:
             leading, before, source_text, rules = self._ends.get(source) or self._new_end(source)
             rule = None if rules is None else rules.rule(destination, port)
-            destination_text = lines.address_text(destination)
+            destination_text = inet_ntop(self._family, destination)
         else:
             leading, _, destination_text, rules = self._ends.get(destination) or self._new_end(destination)
             rule = None if rules is None else rules.rule(source, port)
@@ -132,7 +135,7 @@ class Form:
             leading += lines.client_text(client.public_key, client.name)
             if self._context.allowed:
                 rules = self._resolver.rules(self._context, names, client.policy, 8 * self._half, self._protocol)
-        text = lines.address_text(address)
+        text = inet_ntop(self._family, address)
         before = lines.before_source_port(leading, text, has_ports=self.has_ports)
         end = self._ends[address] = _End(leading, before, text, rules)
         return end
