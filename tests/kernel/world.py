@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 
 from kept import Kept
 
-from tests.unit.events.event_schema import checked
+from tests.unit.events.event_schema import check_logs, checked
 
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
@@ -383,8 +383,12 @@ class World:
             raise AssertionError(f"{error}; the log has:\n{listed}") from None
 
     def end(self) -> None:
-        for node in reversed(self._nodes):
-            node.end()
+        """Check whatever the gateway has logged, and end all nodes."""
+        try:
+            check_logs(self.scratch, self.events.parent)
+        finally:
+            for node in reversed(self._nodes):
+                node.end()
 
 
 @contextlib.contextmanager

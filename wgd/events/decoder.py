@@ -124,21 +124,26 @@ class Decoder:
         length_added = family.length_added
         expected = seq_header << 32 | self.next_sequence
         second, second_text = self._second
+        place: int | None
         form_head = form_shape = form_fragment = form_protocol = None
         count = new = 0
         for (
             head, seconds, microseconds, numbered, shape, length, fragment, protocol, addresses, first, last,
         ) in cut(buffer):  # fmt: skip
             if head != form_head or shape != form_shape or fragment != form_fragment or protocol != form_protocol:
-                if head not in heads:
-                    break
                 key = head, shape, fragment, protocol
-                form = forms.get(key) or self._new_form(layout, key)
+                form = forms.get(key) or (self._new_form(layout, key) if head in heads else None)
                 if form is None:
                     break
                 form_head, form_shape, form_fragment, form_protocol = key
-                known, parts_of, has_ports, has_type = form.known, form.parts, form.has_ports, form.has_type
-            place = last if has_ports else first >> 8 if has_type else None
+                known, parts_of = form.known, form.parts
+                has_ports, answers, has_type = form.has_ports, form.answers, form.has_type
+            if has_ports:
+                other_port, place = numbers[first], last
+            elif answers:
+                other_port, place = numbers[last], first
+            else:
+                other_port, place = "", first >> 8 if has_type else None
             parts = known.get((addresses, place))
             if parts is None:
                 parts = known[addresses, place] = parts_of(addresses, place)
@@ -155,7 +160,7 @@ class Decoder:
             before, after = parts
             add(
                 f'{second_text}.{thousand[microseconds // 1000]}{thousand[microseconds % 1000]}Z"'
-                f"{before}{numbers[first] if has_ports else ''}{after}{numbers[length + length_added]}}}\n"
+                f"{before}{other_port}{after}{numbers[length + length_added]}}}\n"
             )
             count += 1
         self.next_sequence = expected & _U32

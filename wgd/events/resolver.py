@@ -120,7 +120,7 @@ class Form:
         else:
             leading, _, destination_text, rules = self._ends.get(destination) or self._new_end(destination)
             rule = None if rules is None else rules.rule(source, port)
-            source_text = lines.address_text(source)
+            source_text = inet_ntop(self._family, source)
             before = lines.before_source_port(leading, source_text, has_ports=self.has_ports)
         tail = self._tails.get((rule, icmp_type)) or self._new_tail(rule, icmp_type)
         if self.answers:

@@ -319,6 +319,18 @@ def test_changed_bytes_give_valid_lines_or_counts_and_the_same_by_both_ways(
     assert first == second
 
 
+@pytest.mark.parametrize("payload", [ipv4(), ipv6()], ids=["ipv4", "ipv6"])
+def test_whatever_byte_is_changed_both_ways_say_the_same(payload: bytes) -> None:
+    usual = message(payload)
+    for place in range(len(usual)):
+        for byte in {usual[place] ^ 1, usual[place] ^ 0x80, 0, 1, 4, 5, 8, 12, 0xFF} - {usual[place]}:
+            changed = usual[:place] + bytes((byte,)) + usual[place + 1 :]
+            learned = decoder()
+            decode(usual, learned)
+            learned.next_sequence = 0
+            assert decode(changed, learned) == decode(changed), f"byte {byte} at {place}"
+
+
 def in_order(attributes: list[tuple[int, bytes]]) -> bytes:
     body = b"\2\0\0\x64" + b"".join(attribute(kind, value) for kind, value in attributes)
     return struct.pack("=IHHII", 16 + len(body), 0x0400, 0, 0, 0) + body
@@ -368,3 +380,49 @@ def test_a_layout_is_learned_once() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_decoded_without_an_error(data: bytes) -> None:
     checked(decode(data).text)
+
+
+HEADER = struct.Struct("=IHHII")
+MALFORMED_LENGTHS = st.sampled_from([0, 1, 15, 16, 17, 19, 20, 21, 1 << 16, (1 << 32) - 1])
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """One message: whole, with changed bytes, cut, with bytes behind it, or with a false length."""
+    data = bytearray(message(**draw(st.sampled_from(SOME))))
+    for _ in range(draw(st.integers(0, 3))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    kind = draw(st.sampled_from(["whole", "whole", "cut", "longer", "false length", "false attribute"]))
+    if kind == "cut":
+        del data[draw(st.integers(0, len(data))) :]
+    elif kind == "longer":
+        data += draw(st.binary(max_size=40))
+    elif kind == "false length" and len(data) >= 4:
+        length = draw(MALFORMED_LENGTHS | st.integers(0, 2 * len(data)))
+        struct.pack_into("=I", data, 0, length)
+    elif kind == "false attribute":
+        struct.pack_into("=H", data, draw(st.integers(5, len(data) // 4 - 1)) * 4, draw(st.integers(0, 65535)))
+    return bytes(data)
+
+
+def messages_in(data: bytes) -> int:
+    """How many netlink messages that say something a datagram holds, and one more for what is none at its end."""
+    count = 0
+    while len(data) >= 16:
+        length, kind, *_ = HEADER.unpack_from(data)
+        if not 16 <= length <= len(data):
+            break
+        count += kind not in (1, 3)
+        data = data[(length + 3) & ~3 :]
+    return count + bool(data)
+
+
+@given(st.lists(mutated(), max_size=6))
+@settings(max_examples=400)
+def test_of_any_datagram_every_message_is_a_valid_line_or_counted(datagram: list[bytes]) -> None:
+    data = b"".join(datagram)
+    learned = decoder()
+    for one in (decode(data, learned), decode(data, learned), decode(data)):
+        told = [entry for entry in checked(one.text) if entry["event"] != "lost"]
+        assert len(told) == one.events
+        assert one.events + one.undecoded == messages_in(data)
