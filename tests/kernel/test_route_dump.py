@@ -90,3 +90,14 @@ def test_as_many_as_ten_thousand_are_read_whole(links, namespace):
     lines = [f"route add prohibit 10.{64 + number // 256}.{number % 256}.0/24 table 9" for number in range(10_000)]
     subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
     assert len({route.destination for route in links.routes() if route.table == 9}) == 10_000
+
+
+def test_routes_that_nobody_has_changed_are_the_very_same_objects(links):
+    before = links.routes()
+    assert links.routes() is before
+    route = Route(ip_network("10.7.0.0/16"), 7780, device="one")
+    links.add_route(route)
+    added = links.routes()
+    assert [each for each in added if all(each is not kept for kept in before)] == [route]
+    links.remove_route(route)
+    assert links.routes() == before

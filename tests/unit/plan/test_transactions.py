@@ -215,3 +215,15 @@ def test_a_generation_that_is_not_the_wanted_one_is_a_difference() -> None:
     wanted = numbered(ruleset("10.20.0.1/32"), 3)
     assert differences(wanted, numbered(wanted, 2)) == ("set generation",)
     assert differences(ruleset("10.20.0.1/32"), numbered(wanted, 2)) == ()
+
+
+def test_rules_that_accept_without_asking_are_deleted_by_their_handles_where_their_chain_is_as_wanted() -> None:
+    before, after = numbered(ruleset("10.20.0.1/32"), 7), numbered(ruleset("10.20.0.2/32"), 8)
+    chain = before.chains["prerouting"]
+    read = replace(
+        before, chains={**before.chains, "prerouting": replace(chain, handles=tuple(range(chain.rule_count)))}
+    )
+    withdrawn = [line for line in lines(transactions(after, read)) if line.startswith("delete rule")]
+    accepting = [index for index, rule in enumerate(chain.rules) if "$in_force" in rule or "$answered" in rule]
+    assert withdrawn == [f"delete rule inet wgd prerouting handle {index}" for index in accepting]
+    assert withdrawn
