@@ -272,6 +272,18 @@ class TestExplain:
         assert "by web[" in ask(first, "explain", "alice", World.LAN[family], "--port", "8080").stdout
 
     @FAMILIES
+    def test_says_what_the_network_may_begin(self, first, family):
+        allowed = f"{{from: '{World.LAN[family]}', proto: tcp, ports: [{PORT}]}}"
+        first.configure(FIRST + f"    - {{name: back, client_id: alice, allow: [], allow_from: [{allowed}]}}\n")
+        assert ask(first, "reload").returncode == 0
+        alice = World.ADDRESSES["alice"][family]
+        for source, port in ((World.LAN[family], PORT), (World.LAN[family], PORT + 1), (World.OTHER[family], PORT)):
+            done = ask(first, "explain", "alice", "--from", source, "--port", str(port))
+            passes = reaches(first.lan, first.alice, alice, port, source)
+            assert done.returncode == (0 if passes else 1), done.stdout + done.stderr
+        assert ask(first, "explain", "alice", "--from", World.INNER[family], "--port", "9").returncode == 0
+
+    @FAMILIES
     def test_knows_the_gateways_own_addresses(self, first, family):
         first.configure(FIRST + "    - {client_id: alice, allow: [10.20.0.0/24, 'fd20::/64']}\n")
         assert ask(first, "reload").returncode == 0

@@ -116,7 +116,9 @@ def arguments() -> argparse.ArgumentParser:
         asking[name].add_argument("--json", action="store_true", help="print it as JSON")
     explain = asking["explain"]
     explain.add_argument("client", metavar="CLIENT", help="name or public key of a peer")
-    explain.add_argument("destination", metavar="DEST", type=address, help="address, IPv4 or IPv6")
+    other = explain.add_mutually_exclusive_group(required=True)
+    other.add_argument("destination", metavar="DEST", type=address, nargs="?", help="address, IPv4 or IPv6")
+    other.add_argument("--from", dest="source", metavar="ADDRESS", type=address, help="who begins it, towards CLIENT")
     explain.add_argument(
         "--proto",
         metavar="P",
@@ -164,7 +166,13 @@ def explained(parser: argparse.ArgumentParser, options: argparse.Namespace) -> E
     number = PROTOCOLS.get(proto) or int(proto) if proto is not None else None
     if options.port is not None and number not in PORT_PROTOCOLS:
         parser.error(f"--port: {proto} has no ports")
-    asked = {"client": options.client, "destination": options.destination, "protocol": proto, "port": options.port}
+    asked = {
+        "client": options.client,
+        "destination": options.source or options.destination,
+        "protocol": proto,
+        "port": options.port,
+        "incoming": True if options.source else None,
+    }
     return ask.explain(
         options.socket, {name: value for name, value in asked.items() if value is not None}, as_json=options.json
     )

@@ -129,7 +129,8 @@ def explanation(found: Mapping[str, Any], *, colour: bool) -> str:
         verdict = paint("config and kernel disagree", YELLOW)
     else:
         verdict = paint("allowed", GREEN) if allowed else paint("denied", RED)
-    lines = [f"{verdict}: {found['client']} to {found['destination']}{_traffic(found)}"]
+    ends = [found["client"], found["destination"]]
+    lines = [f"{verdict}: {' to '.join(reversed(ends) if found['incoming'] else ends)}{_traffic(found)}"]
     for name in ("config", "kernel"):
         answer = found[name]
         by = f", by {answer['rule']}" if answer["rule"] is not None else ""

@@ -114,6 +114,7 @@ type Explanation (
   destination: string,
   protocol: ?string,
   port: ?int,
+  incoming: bool,
   authz_mode: string,
   config: Answer,
   kernel: Answer,
@@ -133,8 +134,14 @@ method Reload(confirm: ?int) -> ()
 method Confirm() -> ()
 
 # Whether a client (its name or public key) may begin a flow, by the config and by what the kernel holds. `protocol` is
-# a name or IANA's number.
-method Explain(client: string, destination: string, protocol: ?string, port: ?int) -> (explanation: Explanation)
+# a name or IANA's number. With `incoming`, whether the address `destination` may begin one to the client.
+method Explain(
+  client: string,
+  destination: string,
+  protocol: ?string,
+  port: ?int,
+  incoming: ?bool
+) -> (explanation: Explanation)
 
 error UnknownClient (client: string)
 

@@ -15,10 +15,12 @@ def find_client(config: ServerConfig, client: str) -> Peer | None:
     return next((peer for peer in config.peers if client in (peer.name, str(peer.public_key))), None)
 
 
-def question(config: ServerConfig, client: str, to: Address, proto: int | None, port: int | None) -> Question | None:
+def question(
+    config: ServerConfig, client: str, to: Address, proto: int | None, port: int | None, *, incoming: bool = False
+) -> Question | None:
     """Return the question about a client, None when there is no such client."""
     peer = find_client(config, client)
-    return None if peer is None else Question(peer, to, proto, port)
+    return None if peer is None else Question(peer, to, proto, port, incoming)
 
 
 def explanation(config: ServerConfig, asked: Question, by_config: Answer, by_kernel: Answer) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def explanation(config: ServerConfig, asked: Question, by_config: Answer, by_ker
         "destination": str(asked.to),
         "protocol": None if asked.proto is None else PROTOCOL_NAMES.get(asked.proto, str(asked.proto)),
         "port": asked.port,
+        "incoming": asked.incoming,
         "authz_mode": config.authz_mode.value,
         "config": _fields(by_config),
         "kernel": _fields(by_kernel),

@@ -145,10 +145,12 @@ class Server:
         """Return what a reload would change; raise WgdError where it would be refused."""
         return self._gateway.preview(self._reload.prepare())
 
-    def explain(self, client: str, to: Address, proto: int | None, port: int | None) -> dict[str, Any] | None:
+    def explain(
+        self, client: str, to: Address, proto: int | None, port: int | None, *, incoming: bool
+    ) -> dict[str, Any] | None:
         """Return what Explain answers, None when there is no such client; raise KernelError as `status` does."""
         config = self._config
-        asked = question(config, client, to, proto, port)
+        asked = question(config, client, to, proto, port, incoming=incoming)
         if asked is None:
             return None
         self._neighbours.look()

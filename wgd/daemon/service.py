@@ -35,7 +35,9 @@ class Operations(Protocol):
     def confirm(self) -> bool:
         """Keep the config that was to be confirmed; False when there is none."""
 
-    def explain(self, client: str, to: Address, proto: int | None, port: int | None) -> dict[str, Any] | None:
+    def explain(
+        self, client: str, to: Address, proto: int | None, port: int | None, *, incoming: bool
+    ) -> dict[str, Any] | None:
         """Return what Explain answers, None when there is no such client; raise WgdError as `status` does."""
 
 
@@ -86,7 +88,7 @@ class Service(VarlinkService):
         return {}
 
     def _explain(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        only(parameters, "client", "destination", "protocol", "port")
+        only(parameters, "client", "destination", "protocol", "port", "incoming")
         client, destination = parameters.get("client"), parameters.get("destination")
         if not isinstance(client, str):
             raise invalid("client")
@@ -95,8 +97,11 @@ class Service(VarlinkService):
         port = parameters.get("port")
         if port is not None and (type(port) is not int or not 1 <= port <= LAST_PORT or proto not in PORT_PROTOCOLS):
             raise invalid("port")
+        incoming = parameters.get("incoming")
+        if incoming is not None and type(incoming) is not bool:
+            raise invalid("incoming")
         try:
-            explanation = self._operations.explain(client, to, proto, port)
+            explanation = self._operations.explain(client, to, proto, port, incoming=bool(incoming))
         except WgdError as error:
             raise failed(INTERFACE, error) from error
         if explanation is None:

@@ -12,8 +12,8 @@ from wgd.plan import routing
 from wgd.plan.gateway import Actual, Desired
 from wgd.plan.state import RoutingRule, Way
 from wgd.policy.compile import addresses_of
-from wgd.policy.decide import ECHO, Decider, Flow
-from wgd.policy.loaded import NotReadableError, Packet, changed_chains, passes, readable
+from wgd.policy.decide import ECHO, Decider, Flow, IncomingFlow
+from wgd.policy.loaded import NotReadableError, Packet, changed_chains, passes, passes_to_client, readable
 from wgd.policy.ruleset import Ruleset
 
 MOST_RULES = 5
@@ -31,12 +31,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Question:
-    """Whether `client` may begin a flow to `to`. `proto` None is every protocol, `port` None every port."""
+    """Whether `client` may begin a flow to `to`. `proto` None is every protocol, `port` None every port.
+
+    `incoming`: whether `to` may begin one to the client; the port is the client's then.
+    """
 
     client: Peer
     to: Address
     proto: int | None
     port: int | None
+    incoming: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,11 @@ class Answer:
     rule: str | None = None
 
 
+OWN_CONNECTIONS = Answer(Verdict.ALLOW, ("the gateway's own connections to clients are free",))
+
+
 def sources(question: Question) -> tuple[Address, ...]:
-    """Return an address of each network of the client in the destination's family."""
+    """Return an address of each network of the client in the family of the other end."""
     kind = type(question.to)
     return tuple(kind(first) for first, _ in addresses_of(question.client, question.to.version))
 
@@ -63,6 +70,8 @@ def by_config(config: ServerConfig, question: Question, way: Way, now: float) ->
     """Return what the policy says at `now` (POSIX seconds). `way` is the kernel's for a packet that is authorised."""
     if not sources(question):
         return Answer(Verdict.DENY, (_no_address(question),))
+    if question.incoming:
+        return _incoming_by_config(config, question, way, now)
     delivered = is_delivered(question.to, way)
     flow = Flow(question.client.public_key, question.to, question.proto, question.port)
     decision = Decider(config).decide(flow, (question.to,) if delivered else (), now)
@@ -74,11 +83,30 @@ def by_config(config: ServerConfig, question: Question, way: Way, now: float) ->
     return Answer(Verdict.DENY, (f"no rule of {question.client.name} covers it", *near))
 
 
+def _incoming_by_config(config: ServerConfig, question: Question, way: Way, now: float) -> Answer:
+    if _is_own(question, way):
+        return OWN_CONNECTIONS
+    flow = IncomingFlow(question.client.public_key, question.to, question.proto, question.port)
+    decision = Decider(config).decide(flow, now=now)
+    if decision.allowed:
+        return Answer(Verdict.ALLOW, rule=decision.rule)
+    if any(question.to in network for peer in config.peers for network in peer.allowed_ips):
+        return Answer(Verdict.DENY, (f"{question.to} is a client's: ask what that one may begin",))
+    return Answer(Verdict.DENY, (f"no allow_from of {question.client.name} covers it",))
+
+
+def _is_own(question: Question, way: Way) -> bool:
+    """Tell whether the one who begins is the gateway itself."""
+    return question.incoming and (way.kind == "local" or question.to.is_loopback)
+
+
 def by_kernel(desired: Desired, actual: Actual, question: Question, way: Way) -> Answer:
     """Return what the kernel would do with the first packet, as far as it can be read. `way` as for `by_config`."""
     absent = tuple(_absent(actual, question))
     if absent:
         return Answer(Verdict.DENY, absent)
+    if _is_own(question, way):
+        return OWN_CONNECTIONS
     if actual.ruleset is None:
         return _without_table(desired, delivered=is_delivered(question.to, way))
     changed = tuple(_changed(desired, actual.ruleset, actual.rules))
@@ -100,10 +128,10 @@ def _by_ruleset(desired: Desired, loaded: Ruleset, question: Question, way: Way)
     except NotReadableError as error:
         return Answer(Verdict.UNKNOWN, (str(error),))
     if len(found) > 1:
-        return Answer(Verdict.UNKNOWN, (f"it depends on which address of {question.client.name} it comes from",))
+        return Answer(Verdict.UNKNOWN, (f"it depends on which address of {question.client.name} is meant",))
     if found == {False}:
         return Answer(Verdict.DENY, ("no rule that is loaded covers it",))
-    if way.refusal is not None:
+    if way.refusal is not None and not question.incoming:
         return Answer(Verdict.DENY, (f"the rules allow it, but the routing does not: {way.refusal}",))
     return Answer(Verdict.ALLOW)
 
@@ -114,6 +142,9 @@ def _asked(desired: Desired, loaded: Ruleset, question: Question, *, delivered: 
     tunnel = {address.ip for address in desired.config.interface.address}
     free = question.to in tunnel and question.proto == ECHO[question.to.version]
     for source in sources(question):
+        if question.incoming:
+            yield passes_to_client(text, Packet(question.to, source, question.proto, None, question.port))
+            continue
         packet = Packet(source, question.to, question.proto, None, question.port)
         yield passes(text, packet, delivered=delivered, free=free)
 

@@ -39,7 +39,7 @@ class IncomingFlow:
 
     client: PublicKey
     source: Address
-    proto: int
+    proto: int | None
     port: int | None = None
 
 

@@ -90,6 +90,15 @@ def passes(ruleset: Ruleset, packet: Packet, *, delivered: bool, free: bool) -> 
     return (delivered and free) or asks(ruleset, "own_out" if delivered else "out", packet.source, packet)
 
 
+def passes_to_client(ruleset: Ruleset, packet: Packet) -> bool:
+    """Tell whether the network's first packet passes the chain to_client; raise NotReadableError."""
+    name, source = f"clients{packet.source.version}", (int(packet.source),)
+    if name not in ruleset.sets:
+        raise NotReadableError(f"set {name} is gone")
+    forged = any(_holds(element, source) for element in ruleset.sets[name].elements)
+    return not forged and asks(ruleset, "from_in", packet.destination, packet)
+
+
 def _asks(ruleset: Ruleset, name: str, client: Address, packet: Packet) -> bool:
     elements = ruleset.maps[name].elements
     chains = [chain for element, chain in elements.items() if _holds(element, (int(client),))]

@@ -45,5 +45,6 @@ complete -c wgd-server -n __fish_use_subcommand -a explain -d 'tell whether a cl
 complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l help -d 'show this help message and exit'
 complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l socket -d 'the daemon\'s control socket' -r -F
 complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l json -d 'print it as JSON'
+complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l from -d 'who begins it, towards CLIENT' -x
 complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l proto -d 'protocol, by name or number' -x
 complete -c wgd-server -n '__fish_seen_subcommand_from explain' -l port -d 'destination port' -x

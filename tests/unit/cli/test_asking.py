@@ -116,6 +116,7 @@ def test_a_daemon_that_does_not_answer_is_4_after_a_while(
 
 EXPLANATION = {
     "client": "alice", "public_key": "…", "destination": "10.20.0.10", "protocol": "tcp", "port": 443,
+    "incoming": False,
     "authz_mode": "enforce",
     "config": {"verdict": "allow", "rule": "web[0]", "reasons": []},
     "kernel": {"verdict": "allow", "rule": None, "reasons": []},
@@ -177,10 +178,21 @@ def test_explain_asks_what_was_meant(daemon: Daemon, words: tuple[str, ...], par
     assert daemon.calls[0]["parameters"] == {"client": "alice", "destination": "10.20.0.10", **parameters}
 
 
+def test_explain_asks_what_may_begin_towards_a_client(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    found = EXPLANATION | {"incoming": True, "destination": "10.20.0.5", "port": 22}
+    words = ("explain", "alice", "--from", "10.20.0.5", "--port", "22")
+    assert asked(daemon, {"parameters": {"explanation": found}}, *words) == 0
+    assert daemon.calls[0]["parameters"] == {
+        "client": "alice", "destination": "10.20.0.5", "protocol": "tcp", "port": 22, "incoming": True
+    }  # fmt: skip
+    assert capsys.readouterr().out.startswith("allowed: 10.20.0.5 to alice, tcp port 22")
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("alice",),
+        ("alice", "10.20.0.10", "--from", "10.20.0.5"),
         ("alice", "web.example"),
         ("alice", "10.20.0.0/24"),
         ("alice", "10.20.0.10", "--proto", "tpc"),

@@ -53,8 +53,10 @@ class Fake:
         self._do("confirm")
         return self.waits
 
-    def explain(self, client: str, to: Address, proto: int | None, port: int | None) -> dict[str, Any] | None:
-        self._do((client, str(to), proto, port))
+    def explain(
+        self, client: str, to: Address, proto: int | None, port: int | None, *, incoming: bool
+    ) -> dict[str, Any] | None:
+        self._do((client, str(to), proto, port, *(["incoming"] if incoming else [])))
         return {"agree": True} if client == "alice" else None
 
 
@@ -116,6 +118,8 @@ class TestCalls:
             ({"destination": "10.20.0.1", "protocol": "icmp"}, ("10.20.0.1", 1, None)),
             ({"destination": "fd20::1", "protocol": "icmp"}, ("fd20::1", 58, None)),
             ({"destination": "fd20::1", "protocol": "47", "port": None}, ("fd20::1", 47, None)),
+            ({"destination": "10.20.0.1", "incoming": False}, ("10.20.0.1", None, None)),
+            ({"destination": "10.20.0.1", "incoming": True}, ("10.20.0.1", None, None, "incoming")),
         ],
         ids=str,
     )
@@ -131,6 +135,7 @@ class TestCalls:
             *(("destination", value) for value in (None, 5, "", "10.0.0.0/8", "here", "fe80::1%eth0")),
             *(("protocol", value) for value in (6, "", "TCP", "256", "-1", "٣", ["tcp"])),
             *(("port", value) for value in (0, 65536, "80", True, 1.5)),
+            *(("incoming", value) for value in (0, 1, "true")),
         ],
     )
     def test_explain_refuses_what_is_none_of_it(self, parameter: str, value: Any) -> None:
