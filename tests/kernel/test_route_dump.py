@@ -93,11 +93,14 @@ def test_as_many_as_ten_thousand_are_read_whole(links, namespace):
 
 
 def test_routes_that_nobody_has_changed_are_the_very_same_objects(links):
-    before = links.routes()
-    assert links.routes() is before
+    def ours():
+        return {id(route): route for route in links.routes() if route.table == 7780}
+
+    before = ours()
+    assert before
+    assert ours().keys() == before.keys()
     route = Route(ip_network("10.7.0.0/16"), 7780, device="one")
     links.add_route(route)
-    added = links.routes()
-    assert [each for each in added if all(each is not kept for kept in before)] == [route]
+    assert [found for key, found in ours().items() if key not in before] == [route]
     links.remove_route(route)
-    assert links.routes() == before
+    assert ours().keys() == before.keys()
