@@ -144,9 +144,10 @@ class Decoder:
                 other_port, place = numbers[last], first
             else:
                 other_port, place = "", first >> 8 if has_type else None
-            parts = known.get((addresses, place))
+            what = addresses, place
+            parts = known.get(what)
             if parts is None:
-                parts = known[addresses, place] = parts_of(addresses, place)
+                parts = known[what] = parts_of(addresses, place)
                 new += 1
             if numbered != expected:
                 if numbered >> 32 != seq_header:

@@ -103,7 +103,7 @@ class Form:
         self._half = half
         self._family = AF_INET if half == IPV4_BYTES else AF_INET6
         self._ends: dict[bytes, _End] = {}
-        self._tails: dict[tuple[str | None, int | None], str] = {}
+        self._tails: dict[str | None, str] = {}
 
     def parts(self, addresses: bytes, place: int | None) -> Parts:
         """Return the parts of a packet's line.
@@ -111,7 +111,7 @@ class Form:
         `addresses` are source and destination joined. `place` is what the class says, None where the packet does not
         show it.
         """
-        port, icmp_type = (place, None) if self.has_ports or self.answers else (None, place)
+        port = place if self.has_ports or self.answers else None
         source, destination = addresses[: self._half], addresses[self._half :]
         if self._context.from_client:
             leading, before, source_text, rules = self._ends.get(source) or self._new_end(source)
@@ -122,7 +122,7 @@ class Form:
             rule = None if rules is None else rules.rule(source, port)
             source_text = inet_ntop(self._family, source)
             before = lines.before_source_port(leading, source_text, has_ports=self.has_ports)
-        tail = self._tails.get((rule, icmp_type)) or self._new_tail(rule, icmp_type)
+        tail = self._new_tail(rule, place) if self.has_type else self._tails.get(rule) or self._new_tail(rule, None)
         if self.answers:
             return lines.before_destination_port(leading, source_text, port, destination_text), tail
         return before, lines.after_source_port(destination_text, port, tail)
@@ -142,7 +142,9 @@ class Form:
 
     def _new_tail(self, rule: str | None, icmp_type: int | None) -> str:
         transport = lines.transport_text(self._protocol, icmp_type, rule)
-        tail = self._tails[rule, icmp_type] = f'{transport}{self._context.interfaces},"length":'
+        tail = f'{transport}{self._context.interfaces},"length":'
+        if icmp_type is None:
+            self._tails[rule] = tail
         return tail
 
 
