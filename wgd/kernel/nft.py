@@ -17,20 +17,18 @@ import nftables
 
 from wgd.errors import KernelError
 from wgd.kernel import nft_listing as listing
-from wgd.kernel.netlink import attribute, attributes, text, text_of
+from wgd.kernel.netlink import attributes, text, text_of
+from wgd.kernel.nft_counters import COUNTERS, GET_OBJECT, OBJECT_NAME
 from wgd.kernel.nft_listing import Rule, SetHead
 from wgd.kernel.nft_messages import FAMILY_HEADER, LIST_SET, LIST_TABLE, NUMBER, SUBSYSTEM, batch
 from wgd.kernel.nft_socket import GET_TABLE, TABLE_ATTRIBUTE, NftSocket, RefusedError
 from wgd.plan.state import ElementChange, Transaction
 from wgd.policy.ruleset import GENERATION_SET, LIMIT_SETS, NOTHING, TABLE_NAME, Chain, KeySet, Ruleset, VerdictMap
 
-GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS, GET_OBJECT = (SUBSYSTEM << 8 | kind for kind in (4, 7, 10, 13, 19))
+GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS = (SUBSYSTEM << 8 | kind for kind in (4, 7, 10, 13))
 """NFT_MSG_GET…"""
 FLAGS_OF_TABLE, RULE_TABLE, RULE_CHAIN, SET_TABLE = 2, 1, 2, 1
-OBJECT_TABLE, OBJECT_NAME, OBJECT_TYPE = 1, 2, 3
 """NFTA_…"""
-OBJECT_COUNTER = 1
-"""NFT_OBJECT_COUNTER."""
 DORMANT = 1
 """NFT_TABLE_F_DORMANT."""
 _CARET = re.compile(r"^\s*\^*~*\s*$")
@@ -151,9 +149,7 @@ class Nft:
         return {name: found[name] if name in found else unchanged[name] for name in hooks}
 
     def _counters(self) -> Iterator[str]:
-        where = text(OBJECT_TABLE, TABLE_NAME) + attribute(OBJECT_TYPE, NUMBER.pack(OBJECT_COUNTER))
-        for body in self._dump(GET_OBJECT, where):
-            yield text_of(dict(attributes(body)).get(OBJECT_NAME))
+        return (text_of(dict(attributes(body)).get(OBJECT_NAME)) for body in self._dump(GET_OBJECT, COUNTERS))
 
     def _rules(self, chain: str) -> list[Rule]:
         """Return the rules of one chain, or with '' of all."""
