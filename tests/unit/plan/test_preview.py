@@ -6,7 +6,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 
 from tests.unit.policy.policy_examples import CLIENTS, ENDS, allow, rule, server_config
-from wgd.model import AuthzMode, Endpoint, Logging, Peer, PortRange, PublicKey, SecretKey, ServerConfig
+from wgd.model import AuthzMode, Endpoint, Logging, Peer, Policy, PortRange, PublicKey, SecretKey, ServerConfig
 from wgd.plan.gateway import Actual, Desired, Keys, desired
 from wgd.plan.preview import Change, preview
 from wgd.plan.state import Link
@@ -47,6 +47,21 @@ def with_peers(*peers: Peer) -> ServerConfig:
 
 def test_the_config_in_force_changes_nothing() -> None:
     assert changes(BEFORE) == []
+
+
+@pytest.mark.parametrize(("passed", "left"), [(-60, True), (0.5, True), (60, False)])
+def test_that_a_rule_ends_by_itself_is_no_change(passed: float, *, left: bool) -> None:
+    """The kernel has dropped its elements at the end; before, to find none of them is a change."""
+    ending = want(replace(CONFIG, policy=Policy((replace(CONFIG.policy.rules[0], until=ENDS[0]),))))
+    sets = {
+        name: key_set if left or key_set.until is None else replace(key_set, elements=frozenset(), until=0)
+        for name, key_set in ending.ruleset.sets.items()
+    }
+    actual = replace(REACHED, ruleset=replace(ending.ruleset, sets=sets))
+    assert list(preview(ending, ending, actual, ORIGINALS, ENDS[0] + passed)) == []
+    emptied = {name: replace(key_set, elements=frozenset()) for name, key_set in ending.ruleset.sets.items()}
+    gone = replace(REACHED, ruleset=replace(ending.ruleset, sets=emptied))
+    assert list(preview(ending, ending, gone, ORIGINALS, ENDS[0] - 60))
 
 
 def test_what_clients_do_is_no_change() -> None:
