@@ -174,8 +174,9 @@ class Resolver:
             void = True
         if not 0 <= now - self._asked < INTERFACE_NANOSECONDS:
             self._asked = now
-            self._interface_names.clear()
-            void = True
+            names = {index: self._interface_name(index) for index in self._interface_names}
+            void = void or names != self._interface_names
+            self._interface_names = names
         return void
 
     def context(self, prefix: bytes | None, indev: int | None, outdev: int | None) -> Context | None:

@@ -195,6 +195,13 @@ def test_a_renamed_interface_is_asked_for_again_after_some_seconds() -> None:
     assert (same["out_iface"], renamed["out_iface"]) == ("eth0", "lan0")
 
 
+def test_what_is_known_stays_known_while_interfaces_keep_their_names() -> None:
+    made = decoder()
+    decode(numbered([{}, {}]), made)
+    decode(message(sequence=2), made, NOW + 6_000_000_000)
+    assert kept(made) == 1
+
+
 def test_a_message_without_a_time_has_that_of_its_reception() -> None:
     (entry,) = checked(decode(message(timestamp=None)).text)
     assert entry["ts"] == "2026-01-01T00:00:00.000000Z"
