@@ -119,6 +119,7 @@ def test_a_recorder_that_is_killed_again_and_again(world):
     flows = Flows(world, 1500)
     for number in range(3):
         flows.wait_for(500 * (number + 1))
+        wait_until("a recorder", lambda: recorder_is_there(world))
         pid = recorder(world)
         os.kill(pid, signal.SIGKILL)
         wait_until("another recorder", lambda pid=pid: recorder_is_there(world) and recorder(world) != pid)
@@ -129,7 +130,7 @@ def test_a_recorder_that_is_killed_again_and_again(world):
 def recorder_is_there(world):
     try:
         recorder(world)
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return True
 

@@ -29,6 +29,16 @@ class Expected(NamedTuple):
     limited: int
 
 
+class Alive(NamedTuple):
+    """How many recorded flows live on: at least, of those that the kernel had counted, and at most, with later ones."""
+
+    least: int = 0
+    most: int = 0
+
+
+NO_FLOWS = Alive()
+
+
 class Accounting:
     """The comparison for one tally; it goes on where the daemon before has ended."""
 
@@ -37,11 +47,12 @@ class Accounting:
         self._recorded = tally.recorded
         self._compared = tally.compared
 
-    def begin(self, logged: Logged | None, anew: Collection[int], alive: int = 0) -> int:
+    def begin(self, logged: Logged | None, anew: Collection[int], alive: Alive) -> int:
         """Begin before there is a recorder; return how many events were lost while there was none.
 
         `logged` is what the kernel has counted until now, None where it has no table. The groups of the sources `anew`
-        were not bound: nothing of that can still come of them. `alive` is how many recorded flows there are.
+        were not bound: nothing of that can still come of them. `alive` are the recorded flows of whose ends the next
+        recorder is told, which matters only where FLOW_ENDS is one of `anew`.
         """
         numbers = self._recorded.numbers = self._recorded.read()
         numbers[Cell.REQUEST] = 0
@@ -62,12 +73,13 @@ class Accounting:
         self._recorded.commit()
         return missing
 
-    def _ends_lost(self, numbers: list[int], logged: Logged, alive: int) -> int:
+    def _ends_lost(self, numbers: list[int], logged: Logged, alive: Alive) -> int:
         """Count as lost the ends of flows that were told to nobody, or not told of, and begin with another socket."""
         bases, told = self._compared.numbers, accounted(numbers, FLOW_ENDS)
-        bases[_ENDS] = max(_signed(bases[_ENDS]), told + alive - logged.recorded) % _MODULO
+        # Flows that the kernel has not counted yet would make the base, and the losses of the next start, too large.
+        bases[_ENDS] = max(_signed(bases[_ENDS]), told + alive.least - logged.recorded) % _MODULO
         self._compared.commit()
-        lost = logged.recorded + _signed(bases[_ENDS]) - alive - told
+        lost = max(0, logged.recorded + _signed(bases[_ENDS]) - alive.most - told)
         numbers[cell(FLOW_ENDS, Count.LOST)] += lost
         place = cell(FLOW_ENDS, Count.NEXT_SEQUENCE)
         # Of this socket none was dropped so far (sources.py, accounted_ends).

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from wgd.daemon.accounting import NO_FLOWS, Alive
 from wgd.daemon.event_log import recover
 from wgd.daemon.loop import Loop
 from wgd.daemon.recording import Recording
@@ -199,7 +200,7 @@ def start_recording(config: ServerConfig, store: Store) -> Recording | None:
         logged = read_logged()
         handed, anew = open_sources(source_openers(config.logging), store)
         # A flow that has begun or ended meanwhile must not be missing.
-        alive = len(before | recorded_flows()) if FLOW_ENDS in anew else 0
+        alive = Alive(len(before), len(before | recorded_flows())) if FLOW_ENDS in anew else NO_FLOWS
     except WgdError:
         close_tally(tally)
         forget_counts()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from wgd.daemon.accounting import Accounting
-from wgd.daemon.tally import REASONS, Cell, Count, Tally, accounted, cell, open_tally
+from wgd.daemon.accounting import NO_FLOWS, Accounting, Alive
+from wgd.daemon.tally import FLOW_ENDS, REASONS, Cell, Count, Tally, accounted, cell, open_tally
 from wgd.kernel.nft_counters import Logged
 
 GROUPS = (0, 1)
-NO_FLOWS = 0
+NOTHING_LOGGED = (0, 0)
 
 
 @pytest.fixture
@@ -87,3 +87,28 @@ def test_the_daemons_requests_are_numbered_anew(tally: Tally) -> None:
     tally.recorded.commit()
     Accounting(tally).begin(None, (), NO_FLOWS)
     assert tally.recorded.read()[Cell.REQUEST] == 0
+
+
+def begin_ends(tally: Tally, recorded: int, alive: Alive) -> int:
+    return Accounting(tally).begin(Logged(NOTHING_LOGGED, 0, recorded), (FLOW_ENDS,), alive)
+
+
+def test_the_ends_that_nobody_heard_are_lost_and_the_flows_that_live_on_are_not(tally: Tally) -> None:
+    Accounting(tally).begin(None, (), NO_FLOWS)
+    assert begin_ends(tally, 100, Alive(70, 70)) == 30
+    assert untold(tally) == 30
+    assert begin_ends(tally, 100, Alive(70, 70)) == 0
+
+
+def test_flows_that_begin_while_they_are_counted_are_lost_neither_now_nor_at_the_next_start(tally: Tally) -> None:
+    """The kernel counted 100 flows, of which 90 had begun before; 25 more were alive when they were listed again."""
+    Accounting(tally).begin(None, (), NO_FLOWS)
+    assert begin_ends(tally, 100, Alive(90, 125)) == 0
+    assert begin_ends(tally, 125, Alive(125, 125)) == 0
+
+
+def test_the_ends_of_flows_of_a_table_made_anew_are_not_lost(tally: Tally) -> None:
+    Accounting(tally).begin(None, (), NO_FLOWS)
+    assert begin_ends(tally, 100, Alive(100, 100)) == 0
+    assert begin_ends(tally, 5, Alive(105, 105)) == 0
+    assert begin_ends(tally, 15, Alive(105, 105)) == 10
