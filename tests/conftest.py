@@ -2,11 +2,15 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("wgd", deadline=None)
 settings.load_profile("wgd")
+
+# What fails in there is told as plainly as in a test.
+pytest.register_assert_rewrite("tests.machines")
 
 
 def pytest_configure():

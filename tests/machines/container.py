@@ -15,7 +15,7 @@ import signal
 import stat
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.machines.machine import Machine, wait_until
@@ -79,10 +79,7 @@ def _removed(directory: str) -> bool:
 
 
 class Container(Machine):
-    """A container over `root`, whose changes are in `scratch`. `cables` says which bridge each of its links leads to.
-
-    `shared` are directories of the host that it sees, and cannot change, under the same name.
-    """
+    """A container over `root`, whose changes are in `scratch`. `cables` names the bridge behind each of its links."""
 
     def __init__(
         self,
@@ -93,7 +90,6 @@ class Container(Machine):
         *,
         network: Network,
         cables: Mapping[str, str] | None = None,
-        shared: Sequence[Path] = (),
     ) -> None:
         super().__init__(name, suite)
         self._hostname = re.sub(r"[^a-z0-9-]", "-", name)
@@ -101,7 +97,6 @@ class Container(Machine):
         # The end in the network is named after machine and link, within the kernel's 15 characters.
         self._ends = {f"{self._hostname[:7]}-{link[:7]}": (link, bridge) for link, bridge in (cables or {}).items()}
         self._options = [f"--network-veth-extra={end}:{link}" for end, (link, _) in self._ends.items()]
-        self._options += [f"--bind-ro={path}" for path in shared]
         self._scratch = scratch
         self.root = scratch / "root"
         self._cgroups = [mounted / f"{CGROUP_PREFIX}{os.getpid()}-{self._hostname}" for mounted in hierarchies()]
@@ -164,11 +159,23 @@ class Container(Machine):
     def _has_booted(self) -> bool:
         return self.answer("systemctl", "is-system-running", "--wait")[1].strip() in {"running", "degraded"}
 
-    def execute(self, command: list[str], stdin: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    def _entered(self, command: list[str]) -> list[str]:
         assert self._leader is not None, f"{self.name} is not running"
-        enter = ["nsenter", "--target", str(self._leader), "--all", "--wd=/", "--", *command]
+        return ["nsenter", "--target", str(self._leader), "--all", "--wd=/", "--", *command]
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command that runs beside the test, and ends with it or when its standard input does."""
+        return subprocess.Popen(
+            [*BOUND, *self._entered(list(command))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=PROMPT_ENVIRONMENT,
+        )
+
+    def execute(self, command: list[str], stdin: str, seconds: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            enter,
+            self._entered(command),
             input=stdin,
             capture_output=True,
             text=True,

@@ -68,12 +68,12 @@ def configure_links(root: Path, role: str) -> None:
 
 
 @contextlib.contextmanager
-def site(suite: str, root: Path, scratch: Path, shared: Sequence[Path] = ()) -> Iterator[Site]:
+def site(suite: str, root: Path, scratch: Path) -> Iterator[Site]:
     """Make the three machines and boot them; all of it is gone afterwards."""
     with network(INTERNET, LAN) as net, contextlib.ExitStack() as running:
         made = {}
         for role, cables in CABLES.items():
-            machine = Container(role, suite, root, scratch / role, network=net, cables=cables, shared=shared)
+            machine = Container(role, suite, root, scratch / role, network=net, cables=cables)
             running.callback(machine.remove)
             configure_links(machine.root, role)
             machine.boot()
@@ -81,8 +81,12 @@ def site(suite: str, root: Path, scratch: Path, shared: Sequence[Path] = ()) -> 
         yield Site(**made)
 
 
+def public_key(private: str) -> str:
+    """Return the public key that belongs to a private one."""
+    return subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def key_pair() -> tuple[str, str]:
     """Return a private key and its public key."""
     private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
-    public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout.strip()
-    return private, public
+    return private, public_key(private)

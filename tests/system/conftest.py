@@ -7,8 +7,8 @@ import pytest
 
 from tests.machines.container import sweep_cgroups
 from tests.machines.machine import SUITES, Machine
-from tests.machines.root import make_root
-from tests.machines.site import Site
+from tests.machines.office import Office
+from tests.machines.packages import bare_root
 from tests.machines.site import site as running_site
 
 # A machine as somebody rents one, with no more than the tests themselves call.
@@ -29,13 +29,14 @@ def pytest_runtest_makereport(item, call):
     """Show the journals of the units that a failed test was about, and nothing else of its machines."""
     report = (yield).get_result()
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            machines = value.machines if isinstance(value, Site) else (value,)
-            for machine in machines:
-                if isinstance(machine, Machine):
-                    for unit in machine.concerns:
-                        said = machine.shown_journal(unit, call.start)
-                        report.sections.append((f"journal of {unit} on {machine.name}", said))
+        used = getattr(item, "funcargs", {}).values()
+        machines = [value for value in used if isinstance(value, Machine)] or [
+            machine for value in used if isinstance(value, Office) for machine in value.site.machines
+        ]
+        for machine in machines:
+            for unit in machine.concerns:
+                said = machine.shown_journal(unit, call.start)
+                report.sections.append((f"journal of {unit} on {machine.name}", said))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,13 +53,23 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def root(suite, cache):
-    place = cache / f"root-{suite}"
-    if not place.exists():
-        make_root(place, suite, BARE)
-    return place
+    return bare_root(cache, suite, BARE, ("wireguard-go", "nftables"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(suite, root, tmp_path_factory):
     with running_site(suite, root, tmp_path_factory.mktemp(suite)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def office(site):
+    """wgd on the three machines, installed and at work. A test leaves it so."""
+    made = Office(site)
+    made.set_up()
+    return made
+
+
+@pytest.fixture
+def gateway(office):
+    return office.gateway
