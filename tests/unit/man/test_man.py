@@ -65,7 +65,7 @@ def options_of(page_text: str) -> Options:
 def synopsis_of(page_text: str) -> Options:
     """Return the same of the lines that show a command with its options."""
     found = set()
-    for line in re.findall(r"(?m)^\.(?:Op|Ar) .*", page_text.partition(".Pp")[0]):
+    for line in re.findall(r"(?m)^\.(?:Op|Ar|Fl) .*", page_text.partition(".Pp")[0]):
         found |= {f"-{name}" for name in re.findall(r"Fl (\S+)", line)}
         if "Fl" not in line:
             found.add(line.rpartition("Ar ")[2])
