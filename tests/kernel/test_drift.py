@@ -171,8 +171,9 @@ class TestFight:
         world.configure(GRANTED.replace("[8080]", "[8080, 8081]"))
         world.daemon.reload()
         tampered(world, "table", nft("delete table inet wgd"))
-        told = [line["event"] for line in world.lines()[seen:] if line["event"] in ("reloaded", "drift")]
-        assert told == ["reloaded", "drift"]
+        told = [(line["event"], line.get("object")) for line in world.lines()[seen:]]
+        told = [each for each in told if each[0] in ("reloaded", "drift")]
+        assert told == [("reloaded", None), ("reloaded", "rule"), ("reloaded", "rule"), ("drift", "table")]
 
 
 class TestClient:

@@ -17,14 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class Reload:
-    """Reloads of one gateway and its event log. `load` reads the config anew; `reloaded` is told what came and how."""
+    """Reloads of one gateway and its event log.
+
+    `load` reads the config anew; `reloaded` is told what is in force now, what was before, and in words how.
+    """
 
     def __init__(
         self,
         gateway: Gateway,
         recordings: Recordings,
         load: Callable[[], ServerConfig],
-        reloaded: Callable[[Desired, str], None],
+        reloaded: Callable[[Desired, Desired | None, str], None],
     ) -> None:
         self._gateway = gateway
         self._recordings = recordings
@@ -52,7 +55,7 @@ class Reload:
             raise
         if confirm is not None and before is not None:
             self._confirmation.begin(before, confirm, time.monotonic())
-        self._reloaded(desired, "reloaded" if confirm is None else f"reloaded, to be confirmed in {confirm} s")
+        self._reloaded(desired, before, "reloaded" if confirm is None else f"reloaded, to be confirmed in {confirm} s")
 
     def confirm(self) -> bool:
         """Keep the config that was to be confirmed; False when none was."""
@@ -72,6 +75,7 @@ class Reload:
         if before is None:
             return
         log.warning("nobody has confirmed the reload: going back to the config before; the files are still the new one")
+        unconfirmed = self._gateway.desired
         try:
             self._go_over_to(before)
         except WgdError as error:
@@ -79,7 +83,7 @@ class Reload:
             self._confirmation.retry(time.monotonic())
         else:
             self._confirmation.end()
-            self._reloaded(before, "went back")
+            self._reloaded(before, unconfirmed, "went back")
 
     def _go_over_to(self, desired: Desired) -> None:
         before = self._gateway.desired

@@ -34,6 +34,7 @@ from wgd.kernel.nft_counters import read_logged
 from wgd.model import Address, ServerConfig
 from wgd.plan.gateway import ALL_PARTS, Desired, Difference, Part
 from wgd.plan.preview import Change
+from wgd.plan.reloaded import reloaded
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +136,12 @@ class Server:
         """Keep the config that was to be confirmed; False when none was."""
         return self._reload.confirm()
 
-    def _reloaded(self, desired: Desired, how: str) -> None:
+    def _reloaded(self, desired: Desired, before: Desired | None, how: str) -> None:
         log.info("%s: %s", how, describe(desired.config))
         self._recordings.event("reloaded", detail=how)
+        for change in reloaded(desired.config, before.config) if before is not None else ():
+            about = {} if change.object is None else {"object": change.object}
+            self._recordings.event("reloaded", **about, action=change.action, detail=change.detail, count=change.count)
         self._neighbours.look(anew=True)
         notify.status(self._status())
 

@@ -42,10 +42,10 @@ def preview(
 def _changes(
     wanted: Desired, before: Desired, actual: Actual, originals: Mapping[str, str], now: float
 ) -> Iterator[Change]:
-    yield from _settings(wanted.config, before.config)
+    yield from settings(wanted.config, before.config)
     if actual.device is not None:
         yield from _device(wanted, before, actual.device)
-    yield from _grants(wanted.config, before.config)
+    yield from grants(wanted.config, before.config)
     yield from _ruleset(wanted.ruleset, actual.ruleset, now)
     yield from _routing(wanted, before, actual)
     yield from _link(wanted, actual)
@@ -54,7 +54,8 @@ def _changes(
         yield Change("forwarding", "changed", f"{name}: {actual.settings.get(name, 'absent')} -> {value}")
 
 
-def _settings(wanted: ServerConfig, before: ServerConfig) -> Iterator[Change]:
+def settings(wanted: ServerConfig, before: ServerConfig) -> Iterator[Change]:
+    """Yield the settings that are not of peers, rules or the interface and have another value."""
     for name, old, new in (
         ("authz_mode", before.authz_mode.value, wanted.authz_mode.value),
         ("event log", _log(before), _log(wanted)),
@@ -114,18 +115,25 @@ def _names(config: ServerConfig) -> dict[PublicKey, str]:
     return {peer.public_key: peer.name for peer in config.peers}
 
 
-def _grants(wanted: ServerConfig, before: ServerConfig) -> Iterator[Change]:
+def grants(wanted: ServerConfig, before: ServerConfig) -> Iterator[Change]:
     """Yield the allow rules that come and go. A rule for other clients than before has gone and come."""
-    old, new = _granted(before), _granted(wanted)
+    same: frozenset[int] = frozenset()
+    if wanted.peers is before.peers or _names(wanted) == _names(before):
+        # The files that have not changed give the same objects: of a large policy only the rest is put into words.
+        same = frozenset(map(id, before.policy.rules)) & frozenset(map(id, wanted.policy.rules))
+    old, new = _granted(before, same), _granted(wanted, same)
     yield from (Change("policy", "removed", detail) for detail in old if detail not in new)
     yield from (Change("policy", "added", detail) for detail in new if detail not in old)
 
 
-def _granted(config: ServerConfig) -> dict[str, None]:
+def _granted(config: ServerConfig, but: frozenset[int]) -> dict[str, None]:
+    """Return in words what each rule grants, without those whose ids are in `but`."""
     names = _names(config)
     found: dict[str, None] = {}
     for rule in config.policy.rules:
-        clients = _clients([names[client] for client in rule.clients])
+        if id(rule) in but:
+            continue
+        clients = listed([names[client] for client in rule.clients])
         until = f" until {datetime.fromtimestamp(rule.until, UTC).isoformat()}" if rule.until is not None else ""
         for index, allow in enumerate(rule.allow):
             found[f"{rule.label(index)}: {clients} to {_end(allow)}{until}"] = None
@@ -134,7 +142,8 @@ def _granted(config: ServerConfig) -> dict[str, None]:
     return found
 
 
-def _clients(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return the first few names, and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
