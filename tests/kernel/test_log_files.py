@@ -65,6 +65,7 @@ def test_logrotate_loses_and_doubles_nothing(world, directives):
     for number in range(3):
         flows.wait_for(400 * (number + 1))
         logrotate(world, *(each.replace("$PID", str(world.daemon.pid)) for each in directives))
+        wait_until("lines in the new file", lambda: world.events.exists() and world.events.stat().st_size)
     flows.end()
     assert settle(world) == {}
     assert unique(world)

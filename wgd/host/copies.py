@@ -2,7 +2,8 @@
 
 What is written between the copier's last read and its truncation is in neither file. Who writes can tell: the copy is
 made beside the log, under its name and something more, and inotify(7) tells of it before a byte is copied. So what is
-written from then on is remembered, and what the copy does not have is written once more.
+written from then on is remembered, and what the copy does not have is written once more. Two copies between two writes
+are taken for one: then the lines written last stand in the first copy and in the file.
 """
 
 from __future__ import annotations
