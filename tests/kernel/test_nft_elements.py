@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -72,6 +73,16 @@ def untimed(element: str) -> str:
 def load(nft: Nft, desired: Ruleset) -> None:
     nft.delete()
     nft.apply(transactions(desired, None, time.time()))
+
+
+def test_what_passes_between_plan_and_kernel_is_taken_off_the_timeouts(namespace: Nft) -> None:
+    """The transactions of a large table take seconds: the grant ends at its time all the same."""
+    until = int(time.time()) + 100
+    ending = server_config(replace(rule(allow("10.20.0.0/24", 6, 80)), until=until))
+    desired, planned = desired_ruleset(ending, frozenset()), time.time() - 10
+    namespace.delete()
+    namespace.apply(transactions(desired, None, planned), planned)
+    assert differences(desired, namespace.read(), time.time()) == ()
 
 
 def same_either_way(nft: Nft, desired: Ruleset) -> None:

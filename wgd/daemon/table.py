@@ -90,7 +90,7 @@ class Table:
         steps, changed = transactions(self.applied, actual, now), touched(self.applied, actual, now)
         # Until it is known that the kernel has taken them all.
         number, self._held_at, self._trusted_at = self._held_at, UNREAD, UNREAD
-        self._nft.apply(steps)
+        self._nft.apply(steps, now)
         self._held, self._held_at = _without(self._held, changed), number + len(steps)
 
     def _found(self) -> Ruleset | None:

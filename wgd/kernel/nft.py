@@ -11,6 +11,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import nftables
@@ -57,13 +58,17 @@ class Nft:
         """Return the number of the ruleset in force: see NftSocket."""
         return self._netlink.number()
 
-    def apply(self, transactions: tuple[Transaction, ...]) -> None:
-        """Apply each transaction in turn; raise KernelError with nft's or the kernel's words at the first refused."""
+    def apply(self, transactions: tuple[Transaction, ...], planned: float | None = None) -> None:
+        """Apply each transaction in turn; raise KernelError with nft's or the kernel's words at the first refused.
+
+        `planned` is when they were made, in POSIX seconds: what has passed since is taken off the timeouts. Before the
+        last of a large table is sent, seconds have.
+        """
         for transaction in transactions:
             if isinstance(transaction, str):
                 self._apply_text(transaction)
             else:
-                self._apply_elements(transaction)
+                self._apply_elements(transaction if planned is None else _later(transaction, time.time() - planned))
 
     def _apply_text(self, commands: str) -> None:
         code, _, error = self._nft.cmd(commands)
@@ -200,6 +205,14 @@ def _digest(lists: list[bytes]) -> bytes:
     for each in lists:
         content.update(each)
     return content.digest()
+
+
+def _later(changes: tuple[ElementChange, ...], seconds: float) -> tuple[ElementChange, ...]:
+    """Return the changes as they are right some seconds later; what is over by then has the shortest timeout."""
+    return tuple(
+        change if change.timeout is None else replace(change, timeout=max(0.0, change.timeout - seconds))
+        for change in changes
+    )
 
 
 def _reason(error: str) -> str:

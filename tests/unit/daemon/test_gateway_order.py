@@ -45,7 +45,7 @@ class Host:
     def read(self, like: Ruleset, unchanged: Ruleset) -> Ruleset | None:
         del like, unchanged
 
-    def apply(self, steps: tuple[Transaction, ...]) -> None:
+    def apply(self, steps: tuple[Transaction, ...], _planned: float | None = None) -> None:
         self.closed = 'oifname != "wgd0" drop' in "".join(step for step in steps if isinstance(step, str))
         self.look()
 

@@ -45,7 +45,7 @@ class Kernel:
             self.asked.append(set(names - unchanged.chains.keys() - unchanged.sets.keys()))
         return self.table
 
-    def apply(self, steps: tuple[Transaction, ...]) -> None:
+    def apply(self, steps: tuple[Transaction, ...], _planned: float | None = None) -> None:
         self.texts += steps
         self.changes += len(steps)
         if steps == (DELETE_TABLE,):
