@@ -13,10 +13,6 @@ settings.load_profile("wgd")
 pytest.register_assert_rewrite("tests.machines")
 
 
-def pytest_addoption(parser):
-    parser.addoption("--suite", action="append", help="only this release of Debian; may be repeated")
-
-
 def pytest_configure():
     """Let what ends the tests from outside end them in order, with everything that they made taken away."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

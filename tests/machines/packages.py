@@ -48,17 +48,14 @@ def repository(cache: Path, suite: str) -> Path:
     return made_once(cache / f"wgd-{suite}", build)
 
 
-def bare_root(
-    cache: Path, suite: str, packages: tuple[str, ...], wanted: tuple[str, ...], name: str = "bare", *options: str
-) -> Path:
+def bare_root(cache: Path, suite: str, packages: tuple[str, ...], wanted: tuple[str, ...]) -> Path:
     """Return a root with `packages`, and with what apt needs to install ours and `wanted` by name.
 
     Nothing of that is installed: what a package forgot to depend on is missing on a machine without a way out.
-    `name` tells it from other roots of the cache; `options` are mmdebstrap's.
     """
 
     def make(making: Path) -> None:
-        make_root(making, suite, packages, *options)
+        make_root(making, suite, packages)
         shutil.copytree(repository(cache, suite), making / REPOSITORY.lstrip("/"))
         source = making / "etc/apt/sources.list.d/wgd.sources"
         shutil.copyfile(making / REPOSITORY.lstrip("/") / f"{suite}.sources", source)
@@ -68,4 +65,4 @@ def bare_root(
         # The other sources are out of reach of a machine without a way out, and asking again does not change that.
         (making / "etc/apt/apt.conf.d/80retries").write_text('Acquire::Retries "0";\n')
 
-    return made_once(cache / f"{name}-{suite}", make)
+    return made_once(cache / f"bare-{suite}", make)
