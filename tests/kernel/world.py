@@ -215,7 +215,8 @@ class Node:
     def wireguard(self, device: str) -> Process:
         """Start wireguard-go for an interface and wait until it answers."""
         process = self.start("wireguard-go", "-f", device)
-        wait_until(f"wireguard-go {device}", lambda: self.code("wg", "show", device) == 0)
+        # The kernel makes no interface while it takes namespaces of the tests before apart, which has taken 20 s.
+        wait_until(f"wireguard-go {device}", lambda: self.code("wg", "show", device) == 0, 60)
         return process
 
     def run_dir(self, path: str) -> Path:
