@@ -1,9 +1,14 @@
 """Fixtures of the kernel lane."""
 
 import contextlib
+import os
+import subprocess
 
 import pytest
+from pyroute2 import netns
 from world import world
+
+from wgd.kernel.nft import Nft
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +37,26 @@ def serving(world_factory):
             yield made
 
     return make
+
+
+@pytest.fixture(scope="module")
+def namespace():
+    """The nftables of one namespace for the whole module."""
+    name = f"wgdt{os.getpid()}nft"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        netns.pushns(name)
+        try:
+            with contextlib.closing(Nft()) as door:
+                yield door
+        finally:
+            netns.popns()
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture
+def nft(namespace):
+    """The same, without our table."""
+    namespace.delete()
+    return namespace

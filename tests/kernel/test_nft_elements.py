@@ -1,19 +1,15 @@
 """Elements as bytes against nft itself: it lists what we write, and we read what it writes."""
 
 import json
-import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from pyroute2 import netns
 
 from tests.unit.policy.policy_examples import CLIENTS, allow, configs, rule, server_config
 from wgd.errors import KernelError
@@ -24,29 +20,6 @@ from wgd.plan.ruleset_text import whole_table
 from wgd.plan.state import Action, ElementChange
 from wgd.policy.ruleset import Element, Ruleset
 from wgd.policy.table import desired_ruleset
-
-NAMESPACE = f"wgdt{os.getpid()}elem"
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Nft]:
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        netns.pushns(NAMESPACE)
-        try:
-            with closing(Nft()) as door:
-                yield door
-        finally:
-            netns.popns()
-    finally:
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
-
-
-@pytest.fixture
-def nft(namespace: Nft) -> Nft:
-    """The same, without our table."""
-    namespace.delete()
-    return namespace
 
 
 def command(text: str) -> str:

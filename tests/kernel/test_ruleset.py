@@ -1,16 +1,12 @@
 """The rulesets that wgd writes, in a real kernel: what is read back is what was wanted, and nothing is left to do."""
 
-import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyroute2 import netns
 
 from tests.unit.policy.hostile_policies import POLICIES
 from tests.unit.policy.policy_examples import CLIENTS, allow, configs, rule, server_config
@@ -22,33 +18,10 @@ from wgd.policy.ruleset import Ruleset
 from wgd.policy.table import desired_ruleset
 
 HELD = st.sampled_from([frozenset(), frozenset({4}), frozenset({4, 6})])
-NAMESPACE = f"wgdt{os.getpid()}nft"
 real_kernel = settings(
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Nft]:
-    """The nftables of one namespace for the whole module."""
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        netns.pushns(NAMESPACE)
-        try:
-            with closing(Nft()) as door:
-                yield door
-        finally:
-            netns.popns()
-    finally:
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
-
-
-@pytest.fixture
-def nft(namespace: Nft) -> Nft:
-    """The same, without our table."""
-    namespace.delete()
-    return namespace
 
 
 def command(*words: str) -> str:

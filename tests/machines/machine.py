@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def wait_until(what: str, condition: Callable[[], Any], seconds: float = 60.0) -
         time.sleep(0.1)
 
 
-class Machine:
+class Machine(ABC):
     """A machine with systemd as its first process. How a command gets there is the subclass's.
 
     `concerns` are the units whose journal is shown when a test fails.
@@ -41,13 +42,13 @@ class Machine:
         self.suite = suite
         self.concerns: list[str] = []
 
+    @abstractmethod
     def execute(self, command: list[str], stdin: str, seconds: float) -> subprocess.CompletedProcess[str]:
         """Run a command as root and return what came of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reboot(self) -> None:
         """Shut the machine down in order, and boot it again from the same disk."""
-        raise NotImplementedError
 
     def answer(self, *command: str, stdin: str = "", seconds: float = CAPTIVE_SECONDS) -> tuple[int, str]:
         """Run a command; return its exit code and what it printed, on either stream."""
